@@ -1,0 +1,119 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Generation orders configurations: a counter within the life (epoch) of one control plane.
+type Generation struct {
+	Epoch   uint64 `json:"epoch"`
+	Counter uint64 `json:"counter"`
+}
+
+// Compare returns -1, 0 or +1 as g is older than, the same as, or newer than h.
+func (g Generation) Compare(h Generation) int {
+	return cmp.Or(cmp.Compare(g.Epoch, h.Epoch), cmp.Compare(g.Counter, h.Counter))
+}
+
+func (g Generation) String() string { return fmt.Sprintf("%d.%d", g.Epoch, g.Counter) }
+
+// Kind is the kind of a resource, in the order in which a sidecar must have them: a kind may name resources of the kinds before it.
+type Kind string
+
+// Kinds. Policy and Trust join them with authorisation and identity.
+const (
+	KindService    Kind = "service"
+	KindEndpoints  Kind = "endpoints"
+	KindRouteTable Kind = "routes"
+	KindInbound    Kind = "inbound"
+)
+
+// Kinds lists all kinds, make before break: additions are pushed and acknowledged in this order, removals in the reverse one.
+func Kinds() []Kind { return []Kind{KindService, KindEndpoints, KindRouteTable, KindInbound} }
+
+// Snapshot is a whole configuration: named resources of each kind. It is immutable once shared.
+type Snapshot struct {
+	Services  map[string]*Service    `json:"services"`  // by Host
+	Endpoints map[string]*Endpoints  `json:"endpoints"` // by HostPort
+	Routes    map[string]*RouteTable `json:"routes"`    // by HostPort
+	Inbound   map[string]*Inbound    `json:"inbound"`   // by workload instance
+}
+
+// NewSnapshot returns an empty snapshot.
+func NewSnapshot() *Snapshot {
+	return &Snapshot{
+		Services:  map[string]*Service{},
+		Endpoints: map[string]*Endpoints{},
+		Routes:    map[string]*RouteTable{},
+		Inbound:   map[string]*Inbound{},
+	}
+}
+
+// Clone returns a copy whose maps may be changed; the resources themselves are shared and must be replaced, not edited.
+func (s *Snapshot) Clone() *Snapshot {
+	return &Snapshot{
+		Services:  maps.Clone(s.Services),
+		Endpoints: maps.Clone(s.Endpoints),
+		Routes:    maps.Clone(s.Routes),
+		Inbound:   maps.Clone(s.Inbound),
+	}
+}
+
+// Validate returns every reference that leads nowhere and every rule that cannot act, in a stable order; nil when the snapshot is sound.
+func (s *Snapshot) Validate() []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.Endpoints)) {
+		e := s.Endpoints[name]
+		if s.Services[e.Host] == nil {
+			errs = append(errs, fmt.Errorf("endpoints %s: no such service: %s", name, e.Host))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Routes)) {
+		for i, r := range s.Routes[name].Routes {
+			for _, err := range s.validateRoute(r) {
+				errs = append(errs, fmt.Errorf("routes %s: route %d (%s): %w", name, i, r.Name, err))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Inbound)) {
+		for _, out := range s.Inbound[name].Outbound {
+			if s.Services[out.Host] == nil {
+				errs = append(errs, fmt.Errorf("inbound %s: no such upstream: %s", name, out.Host))
+			}
+		}
+	}
+	return errs
+}
+
+func (s *Snapshot) validateRoute(r Route) []error {
+	var errs []error
+	actions := 0
+	for _, acts := range []bool{len(r.Split) > 0, r.Redirect != nil, r.Direct != nil} {
+		if acts {
+			actions++
+		}
+	}
+	if actions != 1 {
+		errs = append(errs, fmt.Errorf("exactly one of split, redirect and direct must act, not %d", actions))
+	}
+	var sum uint64
+	for _, d := range r.Split {
+		sum += uint64(d.Weight)
+		svc := s.Services[d.Host]
+		switch {
+		case svc == nil:
+			errs = append(errs, fmt.Errorf("no such service: %s", d.Host))
+		case s.Endpoints[HostPort(d.Host, d.Port)] == nil:
+			errs = append(errs, fmt.Errorf("service %s has no port %d", d.Host, d.Port))
+		case d.Subset != "" && !slices.ContainsFunc(svc.Subsets, func(sub Subset) bool { return sub.Name == d.Subset }):
+			errs = append(errs, fmt.Errorf("service %s has no subset %q", d.Host, d.Subset))
+		}
+	}
+	if len(r.Split) > 0 && sum == 0 {
+		errs = append(errs, fmt.Errorf("the weights add up to 0"))
+	}
+	return errs
+}

@@ -117,3 +117,35 @@ func (s *Snapshot) validateRoute(r Route) []error {
 	}
 	return errs
 }
+
+// Update is one incremental change to one kind of resource, as a sidecar receives it. Set holds only resources of Kind.
+type Update struct {
+	Generation Generation
+	Kind       Kind
+	Set        *Snapshot
+	Removed    []string // resource names
+}
+
+// Apply returns the snapshot with the update carried out; s itself does not change.
+func (s *Snapshot) Apply(u Update) *Snapshot {
+	next := s.Clone()
+	if u.Set != nil {
+		maps.Copy(next.Services, u.Set.Services)
+		maps.Copy(next.Endpoints, u.Set.Endpoints)
+		maps.Copy(next.Routes, u.Set.Routes)
+		maps.Copy(next.Inbound, u.Set.Inbound)
+	}
+	for _, name := range u.Removed {
+		switch u.Kind {
+		case KindService:
+			delete(next.Services, name)
+		case KindEndpoints:
+			delete(next.Endpoints, name)
+		case KindRouteTable:
+			delete(next.Routes, name)
+		case KindInbound:
+			delete(next.Inbound, name)
+		}
+	}
+	return next
+}

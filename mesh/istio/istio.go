@@ -1,0 +1,49 @@
+// Package istio compiles what users wrote for Istio, VirtualServices and DestinationRules, into the shared words of [mesh]. It is strict where Istio is lenient: a
+// field that does not exist, or exists and is not honoured yet, is a [Problem] at its line and column, never ignored.
+package istio
+
+import (
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// Document is one YAML document (or a mapping inside one) and the name of the file it stands in.
+type Document struct {
+	File string
+	Path string // dotted path of the node in its file, to begin paths with; may be empty
+	Node *yaml.Node
+}
+
+// Problem is one thing that is wrong with a document, at its place. It is an error.
+type Problem struct {
+	Code      string // stable: MT1301 and following
+	File      string
+	Line, Col int    // from 1
+	Path      string // dotted, such as spec.http[0].route
+	Message   string
+	Hint      string
+}
+
+func (p Problem) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Col, p.Path, p.Message)
+}
+
+// Codes of problems.
+const (
+	CodeKind        = "MT1301" // not a document that is known here
+	CodeUnknown     = "MT1302" // no such field
+	CodeNotHonoured = "MT1303" // Istio knows the field or value, and it is not honoured yet
+	CodeType        = "MT1304" // wrong type or malformed value
+	CodeReference   = "MT1305" // names a service, port or subset that does not exist
+	CodeConflict    = "MT1306" // two documents about the same thing
+	CodeInvalid     = "MT1307" // Istio would refuse it, or it could not act
+)
+
+// Rules is what documents compile to, ready to be put into a snapshot.
+type Rules struct {
+	Services map[string]*mesh.Service    // every known service, by host, with its policy and subsets
+	Routes   map[string]*mesh.RouteTable // for hosts of VirtualServices, by mesh.HostPort: one for each port of the host
+}

@@ -1,0 +1,69 @@
+package spec
+
+import "time"
+
+// Stream is one stream of load. It is open loop: requests start when they are due, whether or not earlier ones have been answered, and latency counts from then.
+type Stream struct {
+	// Name: a letter, then letters and digits, all lower case. Requests are keyed NAME-1, NAME-2, ... in x-request-id.
+	Name string `yaml:"name" spec:"required"`
+	// Service that is called.
+	Target string `yaml:"target" spec:"required"`
+	// HTTP method. Default: GET.
+	Method string `yaml:"method"`
+	// Path and query. Default: /.
+	Path string `yaml:"path"`
+	// Request headers. Values may hold ${seed}.
+	Headers map[string]string `yaml:"headers"`
+	// Request body.
+	Body string `yaml:"body"`
+	// Longest time to wait for an answer. Default: 10s.
+	Timeout time.Duration `yaml:"timeout"`
+	// A constant rate. Exactly one of rate, ramp, steps and sine is set.
+	Rate Rate `yaml:"rate"`
+	// A rate that grows or falls linearly and then stays.
+	Ramp *Ramp `yaml:"ramp"`
+	// Rates one after the other; the last one stays.
+	Steps []RateStep `yaml:"steps"`
+	// A rate that swings around a mean.
+	Sine *Sine `yaml:"sine"`
+	// How requests are spaced at the rate: evenly (uniform, the default), or as independent arrivals (poisson).
+	Arrival string `yaml:"arrival" spec:"enum=uniform|poisson"`
+	// How long the stream lasts. Default: until the roll-out has ended; required without a roll-out.
+	Duration time.Duration `yaml:"duration"`
+	// Most requests in flight at a time; a request that finds them all taken is late, which the run reports. Default: 1000.
+	MaxInFlight int `yaml:"maxInFlight" spec:"min=1,max=100000"`
+}
+
+// Ramp is a rate that changes linearly from one value to another and then stays.
+type Ramp struct {
+	// Rate at the start.
+	From Rate `yaml:"from" spec:"required"`
+	// Rate at the end, which stays.
+	To Rate `yaml:"to" spec:"required"`
+	// How long the change takes.
+	Over time.Duration `yaml:"over" spec:"required"`
+}
+
+// RateStep is a rate that holds for some time.
+type RateStep struct {
+	// The rate.
+	Rate Rate `yaml:"rate" spec:"required"`
+	// How long it holds.
+	Duration time.Duration `yaml:"duration" spec:"required"`
+}
+
+// Sine is a rate that swings around a mean.
+type Sine struct {
+	// Mean rate.
+	Mean Rate `yaml:"mean" spec:"required"`
+	// How far the rate swings to each side; at most the mean.
+	Amplitude Rate `yaml:"amplitude" spec:"required"`
+	// Time of one whole swing.
+	Period time.Duration `yaml:"period" spec:"required"`
+}
+
+// Arrivals.
+const (
+	ArrivalUniform = "uniform"
+	ArrivalPoisson = "poisson"
+)

@@ -1,0 +1,102 @@
+package wire
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// Metadata of every call.
+const (
+	metadataToken   = "authorization"
+	metadataVersion = "meshtest-protocol"
+)
+
+// InstanceToken derives the token of one sidecar from the key that the run and its control plane share, so that tokens need no list and a sidecar that is started later
+// needs no announcement: HMAC-SHA-256 of the instance, in hexadecimal.
+func InstanceToken(key, instance string) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(instance))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// SameToken compares tokens in constant time; an empty token is never right.
+func SameToken(got, want string) bool {
+	return want != "" && subtle.ConstantTimeCompare([]byte(got), []byte(want)) == 1
+}
+
+// Token is the bearer token of the call that ctx belongs to, or "".
+func Token(ctx context.Context) string {
+	token, ok := strings.CutPrefix(first(ctx, metadataToken), "Bearer ")
+	if !ok {
+		return ""
+	}
+	return token
+}
+
+func first(ctx context.Context, key string) string {
+	if values := metadata.ValueFromIncomingContext(ctx, key); len(values) == 1 {
+		return values[0]
+	}
+	return ""
+}
+
+// NewServer returns a gRPC server that speaks this protocol: it refuses other majors, asks allow for every call (with the full method name; nil admits
+// the call), greets streams at once, and notices a dead peer within ten seconds.
+func NewServer(allow func(ctx context.Context, method string) error) *grpc.Server {
+	admit := func(ctx context.Context, method string) error {
+		if err := checkVersion(first(ctx, metadataVersion)); err != nil {
+			return status.Error(codes.FailedPrecondition, err.Error())
+		}
+		if err := allow(ctx, method); err != nil {
+			return status.Error(codes.Unauthenticated, err.Error())
+		}
+		return nil
+	}
+	return grpc.NewServer(
+		grpc.WaitForHandlers(true),
+		grpc.MaxRecvMsgSize(MaxMessage),
+		grpc.MaxSendMsgSize(MaxMessage),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			if err := admit(ctx, info.FullMethod); err != nil {
+				return nil, err
+			}
+			return handle(ctx, req)
+		}),
+		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			if err := admit(stream.Context(), info.FullMethod); err != nil {
+				return err
+			}
+			if err := stream.SendHeader(metadata.Pairs(metadataVersion, Version)); err != nil {
+				return err
+			}
+			return handle(srv, stream)
+		}),
+	)
+}
+
+// Serve serves until ctx ends, and returns when every call has returned; calls in progress are cancelled.
+func Serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	err := server.Serve(listener)
+	server.Stop() // idempotent; waits for the handlers
+	if ctx.Err() != nil || errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}

@@ -25,7 +25,9 @@ type Sink interface {
 // another major of the protocol, or knows neither this instance nor its token.
 func Discover(ctx context.Context, dial Dial, hello Hello, sink Sink, log *slog.Logger) error {
 	d := discovery{hello: hello, sink: sink, log: log, held: map[mesh.Kind]map[string]string{}}
-	lost := func(err error) { log.Warn("the control plane is out of reach; the configuration stays as it is", "error", plain(err)) }
+	lost := func(err error) {
+		log.Warn("the control plane is out of reach; the configuration stays as it is", "error", plain(err))
+	}
 	if err := converse(ctx, dial, hello.Token, lost, d.session); err != nil {
 		return fmt.Errorf("asking the control plane for configuration: %w", plain(err))
 	}

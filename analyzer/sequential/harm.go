@@ -11,11 +11,11 @@ type Alternative struct {
 	Weight    float64 // of the bet, positive; weights count relative to their sum
 }
 
-// ErrorAlternatives are the bets on error rates: ratios 1.5 to 1000 in equal steps of the logarithm. The middle carries more
-// because a tenfold error rate has to be found quickly; the top is what decides a canary that fails everything.
+// ErrorAlternatives are the bets on error rates, ratios 1.5 to 1000. Six- to ninefold carries most, because a tenfold rate has to be found
+// quickly also by those who are unlucky and see less of it; the top is what decides a canary that fails everything.
 func ErrorAlternatives() []Alternative {
 	return []Alternative{
-		{1.5, 1}, {2, 1}, {3, 1.5}, {5, 3}, {8, 5}, {13, 5}, {25, 2}, {60, 1.5}, {200, 1.5}, {1000, 2},
+		{1.5, 0.5}, {2.2, 0.5}, {3.5, 2}, {6, 8}, {9, 6}, {15, 1}, {40, 1}, {150, 1}, {1000, 2},
 	}
 }
 
@@ -23,7 +23,7 @@ func ErrorAlternatives() []Alternative {
 // odds ratio of 1.8 at the median and 2.5 at the p99; a factor of 1.5 has 3.8 and 6.9.
 func LatencyAlternatives() []Alternative {
 	return []Alternative{
-		{1.25, 1}, {1.5, 1.5}, {2, 3}, {2.75, 3}, {4, 2}, {7, 1.5}, {16, 1}, {100, 1},
+		{1.25, 0.7}, {1.5, 1.5}, {2, 4}, {2.75, 4}, {4, 1.5}, {7, 1}, {20, 0.7}, {100, 0.7},
 	}
 }
 

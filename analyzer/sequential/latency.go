@@ -30,13 +30,13 @@ func MinBaseline(q float64) uint64 {
 	return MinBaselineMedian
 }
 
-// DefaultQuantiles are p50, p90 and p99. A change of the whole distribution shows at the median and p90 first, so they need little weight; a change of the tail
-// shows at p99 only.
+// DefaultQuantiles are p50, p90 and p99. A change of the whole distribution shows at the median and p90 so soon that they need little weight; a change
+// of the tail shows at p99 only, where events are rare.
 func DefaultQuantiles() []Quantile {
 	return []Quantile{
-		{Q: 0.5, Weight: 0.2, MinBaseline: MinBaseline(0.5)},
-		{Q: 0.9, Weight: 0.2, MinBaseline: MinBaseline(0.9)},
-		{Q: 0.99, Weight: 0.6, MinBaseline: MinBaseline(0.99)},
+		{Q: 0.5, Weight: 0.1, MinBaseline: MinBaseline(0.5)},
+		{Q: 0.9, Weight: 0.1, MinBaseline: MinBaseline(0.9)},
+		{Q: 0.99, Weight: 0.8, MinBaseline: MinBaseline(0.99)},
 	}
 }
 

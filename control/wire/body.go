@@ -36,6 +36,29 @@ func Decode(body []byte, into any) error {
 	return nil
 }
 
+// Name is the resource name that follows from the content: of a *mesh.Service, *mesh.Endpoints, *mesh.RouteTable or *mesh.Inbound. It is "" when there is no content.
+func Name(resource any) string {
+	switch r := resource.(type) {
+	case *mesh.Service:
+		if r != nil {
+			return r.Host
+		}
+	case *mesh.Endpoints:
+		if r != nil {
+			return mesh.HostPort(r.Host, r.Port)
+		}
+	case *mesh.RouteTable:
+		if r != nil {
+			return mesh.HostPort(r.Host, r.Port)
+		}
+	case *mesh.Inbound:
+		if r != nil {
+			return r.Workload.Instance
+		}
+	}
+	return ""
+}
+
 // NewResource encodes one resource. Its version is a digest of the body, so that equal contents have equal versions in every life of
 // every control plane, and a reconnect resends only what differs.
 func NewResource(name string, value any) (*pb.Resource, error) {
@@ -65,24 +88,24 @@ func DecodeUpdate(u *pb.Update) (mesh.Update, error) {
 func decodeResource(kind mesh.Kind, r *pb.Resource, into *mesh.Snapshot) error {
 	switch kind {
 	case mesh.KindService:
-		return decodeInto(r, into.Services, func(s *mesh.Service) string { return s.Host })
+		return decodeInto(r, into.Services)
 	case mesh.KindEndpoints:
-		return decodeInto(r, into.Endpoints, func(e *mesh.Endpoints) string { return mesh.HostPort(e.Host, e.Port) })
+		return decodeInto(r, into.Endpoints)
 	case mesh.KindRouteTable:
-		return decodeInto(r, into.Routes, func(t *mesh.RouteTable) string { return mesh.HostPort(t.Host, t.Port) })
+		return decodeInto(r, into.Routes)
 	case mesh.KindInbound:
-		return decodeInto(r, into.Inbound, func(i *mesh.Inbound) string { return i.Workload.Instance })
+		return decodeInto(r, into.Inbound)
 	default:
 		return knownKind(kind)
 	}
 }
 
-func decodeInto[T any](r *pb.Resource, into map[string]*T, name func(*T) string) error {
+func decodeInto[T any](r *pb.Resource, into map[string]*T) error {
 	value := new(T)
 	if err := Decode(r.GetBody(), value); err != nil {
 		return err
 	}
-	if got := name(value); got != r.GetName() {
+	if got := Name(value); got != r.GetName() {
 		return fmt.Errorf("the body is of %q", got)
 	}
 	into[r.GetName()] = value

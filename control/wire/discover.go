@@ -16,7 +16,7 @@ import (
 // Sink is who carries configuration out.
 type Sink interface {
 	// Apply carries an update out as a whole or, with an error, not at all. Nil means that new requests use it and that its listeners are bound. Calls do not overlap. The update's
-	// generation is the one that is whole once this update is applied.
+	// generation is the one that is whole once this update is applied; an update without content only tells that.
 	Apply(mesh.Update) error
 }
 
@@ -72,16 +72,15 @@ func (d *discovery) introduce(stream discoveryStream) error {
 	if err := stream.Send(&pb.DiscoveryRequest{Request: &pb.DiscoveryRequest_Hello{Hello: hello}}); err != nil {
 		return err
 	}
+	all := &pb.Subscribe{}
 	for _, kind := range mesh.Kinds() {
-		all := &pb.Subscribe{Kind: string(kind), Add: []string{Everything}}
+		interest := &pb.Interest{Kind: string(kind), Add: []string{Everything}}
 		for name, version := range d.held[kind] {
-			all.Held = append(all.Held, &pb.Held{Name: name, Version: version})
+			interest.Held = append(interest.Held, &pb.Held{Name: name, Version: version})
 		}
-		if err := stream.Send(&pb.DiscoveryRequest{Request: &pb.DiscoveryRequest_Subscribe{Subscribe: all}}); err != nil {
-			return err
-		}
+		all.Interests = append(all.Interests, interest)
 	}
-	return nil
+	return stream.Send(&pb.DiscoveryRequest{Request: &pb.DiscoveryRequest_Subscribe{Subscribe: all}})
 }
 
 // carryOut applies an update and says how that went.

@@ -91,10 +91,16 @@ func NewServer(allow func(ctx context.Context, method string) error) *grpc.Serve
 
 // Serve serves until ctx ends, and returns when every call has returned; calls in progress are cancelled.
 func Serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
-	stop := context.AfterFunc(ctx, server.Stop)
-	defer stop()
+	stopped := make(chan struct{})
+	abandon := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		server.Stop()
+	})
 	err := server.Serve(listener)
-	server.Stop() // idempotent; waits for the handlers
+	server.Stop() // waits for the handlers, also when Serve ended by itself
+	if !abandon() {
+		<-stopped
+	}
 	if ctx.Err() != nil || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}

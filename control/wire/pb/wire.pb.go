@@ -229,13 +229,10 @@ func (x *Hello) GetGeneration() *Generation {
 	return nil
 }
 
-// Subscribe changes what a sidecar wants to know. The name "*" stands for everything in its scope.
+// Subscribe changes what a sidecar wants to know. The first one on a stream names all that it wants and holds.
 type Subscribe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Add           []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
-	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
-	Held          []*Held                `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"` // what it has already, on a new stream
+	Interests     []*Interest            `protobuf:"bytes,1,rep,name=interests,proto3" json:"interests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -270,28 +267,76 @@ func (*Subscribe) Descriptor() ([]byte, []int) {
 	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{3}
 }
 
-func (x *Subscribe) GetKind() string {
+func (x *Subscribe) GetInterests() []*Interest {
+	if x != nil {
+		return x.Interests
+	}
+	return nil
+}
+
+// Interest is about one kind of resource. The name "*" stands for everything in the sidecar's scope.
+type Interest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Add           []string               `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty"`
+	Remove        []string               `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	Held          []*Held                `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"` // what it has already, on a new stream
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interest) Reset() {
+	*x = Interest{}
+	mi := &file_control_wire_pb_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interest) ProtoMessage() {}
+
+func (x *Interest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_wire_pb_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interest.ProtoReflect.Descriptor instead.
+func (*Interest) Descriptor() ([]byte, []int) {
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Interest) GetKind() string {
 	if x != nil {
 		return x.Kind
 	}
 	return ""
 }
 
-func (x *Subscribe) GetAdd() []string {
+func (x *Interest) GetAdd() []string {
 	if x != nil {
 		return x.Add
 	}
 	return nil
 }
 
-func (x *Subscribe) GetRemove() []string {
+func (x *Interest) GetRemove() []string {
 	if x != nil {
 		return x.Remove
 	}
 	return nil
 }
 
-func (x *Subscribe) GetHeld() []*Held {
+func (x *Interest) GetHeld() []*Held {
 	if x != nil {
 		return x.Held
 	}
@@ -308,7 +353,7 @@ type Held struct {
 
 func (x *Held) Reset() {
 	*x = Held{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[4]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -320,7 +365,7 @@ func (x *Held) String() string {
 func (*Held) ProtoMessage() {}
 
 func (x *Held) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[4]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -333,7 +378,7 @@ func (x *Held) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Held.ProtoReflect.Descriptor instead.
 func (*Held) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{4}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Held) GetName() string {
@@ -362,7 +407,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[5]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +419,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[5]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +432,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{5}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Ack) GetKind() string {
@@ -411,7 +456,7 @@ func (x *Ack) GetError() string {
 	return ""
 }
 
-// Update is an incremental change of one kind of resource. At most one per kind is unanswered.
+// Update is an incremental change of one kind of resource. At most one per kind is unanswered. One without content only tells the generation.
 type Update struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -425,7 +470,7 @@ type Update struct {
 
 func (x *Update) Reset() {
 	*x = Update{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[6]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +482,7 @@ func (x *Update) String() string {
 func (*Update) ProtoMessage() {}
 
 func (x *Update) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[6]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +495,7 @@ func (x *Update) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Update.ProtoReflect.Descriptor instead.
 func (*Update) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{6}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Update) GetKind() string {
@@ -499,7 +544,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[7]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +556,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[7]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,7 +569,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{7}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Resource) GetName() string {
@@ -558,7 +603,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[8]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +615,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[8]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +628,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{8}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Names) GetKind() string {
@@ -611,7 +656,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[9]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +668,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[9]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +681,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{9}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ApplyRequest) GetWhole() bool {
@@ -671,7 +716,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[10]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +728,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[10]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +741,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{10}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApplyReply) GetGeneration() *Generation {
@@ -728,7 +773,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[11]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +785,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[11]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +798,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{11}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{12}
 }
 
 type Progress struct {
@@ -770,7 +815,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[12]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +827,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[12]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +840,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{12}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Progress) GetGeneration() *Generation {
@@ -853,7 +898,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[13]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +910,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[13]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +923,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{13}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HoldRequest) GetRequest() isHoldRequest_Request {
@@ -932,7 +977,7 @@ type LeaseRequest struct {
 
 func (x *LeaseRequest) Reset() {
 	*x = LeaseRequest{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[14]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +989,7 @@ func (x *LeaseRequest) String() string {
 func (*LeaseRequest) ProtoMessage() {}
 
 func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[14]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1002,7 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{14}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *LeaseRequest) GetLease() []byte {
@@ -984,7 +1029,7 @@ type Settle struct {
 
 func (x *Settle) Reset() {
 	*x = Settle{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[15]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1041,7 @@ func (x *Settle) String() string {
 func (*Settle) ProtoMessage() {}
 
 func (x *Settle) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[15]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1054,7 @@ func (x *Settle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settle.ProtoReflect.Descriptor instead.
 func (*Settle) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{15}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Settle) GetFault() string {
@@ -1031,7 +1076,7 @@ type HoldReply struct {
 
 func (x *HoldReply) Reset() {
 	*x = HoldReply{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[16]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1088,7 @@ func (x *HoldReply) String() string {
 func (*HoldReply) ProtoMessage() {}
 
 func (x *HoldReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[16]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1101,7 @@ func (x *HoldReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldReply.ProtoReflect.Descriptor instead.
 func (*HoldReply) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{16}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HoldReply) GetFault() string {
@@ -1096,7 +1141,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[17]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1153,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[17]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1166,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{17}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EvidenceRequest) GetFrom() uint64 {
@@ -1140,7 +1185,7 @@ type EvidenceBlock struct {
 
 func (x *EvidenceBlock) Reset() {
 	*x = EvidenceBlock{}
-	mi := &file_control_wire_pb_wire_proto_msgTypes[18]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1152,7 +1197,7 @@ func (x *EvidenceBlock) String() string {
 func (*EvidenceBlock) ProtoMessage() {}
 
 func (x *EvidenceBlock) ProtoReflect() protoreflect.Message {
-	mi := &file_control_wire_pb_wire_proto_msgTypes[18]
+	mi := &file_control_wire_pb_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1165,7 +1210,7 @@ func (x *EvidenceBlock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceBlock.ProtoReflect.Descriptor instead.
 func (*EvidenceBlock) Descriptor() ([]byte, []int) {
-	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{18}
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EvidenceBlock) GetBody() []byte {
@@ -1193,8 +1238,10 @@ const file_control_wire_pb_wire_proto_rawDesc = "" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12?\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\v2\x1f.meshtest.control.v1.GenerationR\n" +
-	"generation\"x\n" +
-	"\tSubscribe\x12\x12\n" +
+	"generation\"H\n" +
+	"\tSubscribe\x12;\n" +
+	"\tinterests\x18\x01 \x03(\v2\x1d.meshtest.control.v1.InterestR\tinterests\"w\n" +
+	"\bInterest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03add\x18\x02 \x03(\tR\x03add\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\tR\x06remove\x12-\n" +
@@ -1283,56 +1330,58 @@ func file_control_wire_pb_wire_proto_rawDescGZIP() []byte {
 	return file_control_wire_pb_wire_proto_rawDescData
 }
 
-var file_control_wire_pb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_control_wire_pb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_control_wire_pb_wire_proto_goTypes = []any{
 	(*Generation)(nil),       // 0: meshtest.control.v1.Generation
 	(*DiscoveryRequest)(nil), // 1: meshtest.control.v1.DiscoveryRequest
 	(*Hello)(nil),            // 2: meshtest.control.v1.Hello
 	(*Subscribe)(nil),        // 3: meshtest.control.v1.Subscribe
-	(*Held)(nil),             // 4: meshtest.control.v1.Held
-	(*Ack)(nil),              // 5: meshtest.control.v1.Ack
-	(*Update)(nil),           // 6: meshtest.control.v1.Update
-	(*Resource)(nil),         // 7: meshtest.control.v1.Resource
-	(*Names)(nil),            // 8: meshtest.control.v1.Names
-	(*ApplyRequest)(nil),     // 9: meshtest.control.v1.ApplyRequest
-	(*ApplyReply)(nil),       // 10: meshtest.control.v1.ApplyReply
-	(*WatchRequest)(nil),     // 11: meshtest.control.v1.WatchRequest
-	(*Progress)(nil),         // 12: meshtest.control.v1.Progress
-	(*HoldRequest)(nil),      // 13: meshtest.control.v1.HoldRequest
-	(*LeaseRequest)(nil),     // 14: meshtest.control.v1.LeaseRequest
-	(*Settle)(nil),           // 15: meshtest.control.v1.Settle
-	(*HoldReply)(nil),        // 16: meshtest.control.v1.HoldReply
-	(*EvidenceRequest)(nil),  // 17: meshtest.control.v1.EvidenceRequest
-	(*EvidenceBlock)(nil),    // 18: meshtest.control.v1.EvidenceBlock
+	(*Interest)(nil),         // 4: meshtest.control.v1.Interest
+	(*Held)(nil),             // 5: meshtest.control.v1.Held
+	(*Ack)(nil),              // 6: meshtest.control.v1.Ack
+	(*Update)(nil),           // 7: meshtest.control.v1.Update
+	(*Resource)(nil),         // 8: meshtest.control.v1.Resource
+	(*Names)(nil),            // 9: meshtest.control.v1.Names
+	(*ApplyRequest)(nil),     // 10: meshtest.control.v1.ApplyRequest
+	(*ApplyReply)(nil),       // 11: meshtest.control.v1.ApplyReply
+	(*WatchRequest)(nil),     // 12: meshtest.control.v1.WatchRequest
+	(*Progress)(nil),         // 13: meshtest.control.v1.Progress
+	(*HoldRequest)(nil),      // 14: meshtest.control.v1.HoldRequest
+	(*LeaseRequest)(nil),     // 15: meshtest.control.v1.LeaseRequest
+	(*Settle)(nil),           // 16: meshtest.control.v1.Settle
+	(*HoldReply)(nil),        // 17: meshtest.control.v1.HoldReply
+	(*EvidenceRequest)(nil),  // 18: meshtest.control.v1.EvidenceRequest
+	(*EvidenceBlock)(nil),    // 19: meshtest.control.v1.EvidenceBlock
 }
 var file_control_wire_pb_wire_proto_depIdxs = []int32{
 	2,  // 0: meshtest.control.v1.DiscoveryRequest.hello:type_name -> meshtest.control.v1.Hello
 	3,  // 1: meshtest.control.v1.DiscoveryRequest.subscribe:type_name -> meshtest.control.v1.Subscribe
-	5,  // 2: meshtest.control.v1.DiscoveryRequest.ack:type_name -> meshtest.control.v1.Ack
+	6,  // 2: meshtest.control.v1.DiscoveryRequest.ack:type_name -> meshtest.control.v1.Ack
 	0,  // 3: meshtest.control.v1.Hello.generation:type_name -> meshtest.control.v1.Generation
-	4,  // 4: meshtest.control.v1.Subscribe.held:type_name -> meshtest.control.v1.Held
-	0,  // 5: meshtest.control.v1.Update.generation:type_name -> meshtest.control.v1.Generation
-	7,  // 6: meshtest.control.v1.Update.resources:type_name -> meshtest.control.v1.Resource
-	8,  // 7: meshtest.control.v1.ApplyRequest.remove:type_name -> meshtest.control.v1.Names
-	0,  // 8: meshtest.control.v1.ApplyReply.generation:type_name -> meshtest.control.v1.Generation
-	0,  // 9: meshtest.control.v1.Progress.generation:type_name -> meshtest.control.v1.Generation
-	14, // 10: meshtest.control.v1.HoldRequest.lease:type_name -> meshtest.control.v1.LeaseRequest
-	15, // 11: meshtest.control.v1.HoldRequest.settle:type_name -> meshtest.control.v1.Settle
-	1,  // 12: meshtest.control.v1.Discovery.Stream:input_type -> meshtest.control.v1.DiscoveryRequest
-	9,  // 13: meshtest.control.v1.Configuration.Apply:input_type -> meshtest.control.v1.ApplyRequest
-	11, // 14: meshtest.control.v1.Configuration.Watch:input_type -> meshtest.control.v1.WatchRequest
-	13, // 15: meshtest.control.v1.Sidecar.Hold:input_type -> meshtest.control.v1.HoldRequest
-	17, // 16: meshtest.control.v1.Sidecar.Evidence:input_type -> meshtest.control.v1.EvidenceRequest
-	6,  // 17: meshtest.control.v1.Discovery.Stream:output_type -> meshtest.control.v1.Update
-	10, // 18: meshtest.control.v1.Configuration.Apply:output_type -> meshtest.control.v1.ApplyReply
-	12, // 19: meshtest.control.v1.Configuration.Watch:output_type -> meshtest.control.v1.Progress
-	16, // 20: meshtest.control.v1.Sidecar.Hold:output_type -> meshtest.control.v1.HoldReply
-	18, // 21: meshtest.control.v1.Sidecar.Evidence:output_type -> meshtest.control.v1.EvidenceBlock
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	4,  // 4: meshtest.control.v1.Subscribe.interests:type_name -> meshtest.control.v1.Interest
+	5,  // 5: meshtest.control.v1.Interest.held:type_name -> meshtest.control.v1.Held
+	0,  // 6: meshtest.control.v1.Update.generation:type_name -> meshtest.control.v1.Generation
+	8,  // 7: meshtest.control.v1.Update.resources:type_name -> meshtest.control.v1.Resource
+	9,  // 8: meshtest.control.v1.ApplyRequest.remove:type_name -> meshtest.control.v1.Names
+	0,  // 9: meshtest.control.v1.ApplyReply.generation:type_name -> meshtest.control.v1.Generation
+	0,  // 10: meshtest.control.v1.Progress.generation:type_name -> meshtest.control.v1.Generation
+	15, // 11: meshtest.control.v1.HoldRequest.lease:type_name -> meshtest.control.v1.LeaseRequest
+	16, // 12: meshtest.control.v1.HoldRequest.settle:type_name -> meshtest.control.v1.Settle
+	1,  // 13: meshtest.control.v1.Discovery.Stream:input_type -> meshtest.control.v1.DiscoveryRequest
+	10, // 14: meshtest.control.v1.Configuration.Apply:input_type -> meshtest.control.v1.ApplyRequest
+	12, // 15: meshtest.control.v1.Configuration.Watch:input_type -> meshtest.control.v1.WatchRequest
+	14, // 16: meshtest.control.v1.Sidecar.Hold:input_type -> meshtest.control.v1.HoldRequest
+	18, // 17: meshtest.control.v1.Sidecar.Evidence:input_type -> meshtest.control.v1.EvidenceRequest
+	7,  // 18: meshtest.control.v1.Discovery.Stream:output_type -> meshtest.control.v1.Update
+	11, // 19: meshtest.control.v1.Configuration.Apply:output_type -> meshtest.control.v1.ApplyReply
+	13, // 20: meshtest.control.v1.Configuration.Watch:output_type -> meshtest.control.v1.Progress
+	17, // 21: meshtest.control.v1.Sidecar.Hold:output_type -> meshtest.control.v1.HoldReply
+	19, // 22: meshtest.control.v1.Sidecar.Evidence:output_type -> meshtest.control.v1.EvidenceBlock
+	18, // [18:23] is the sub-list for method output_type
+	13, // [13:18] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_control_wire_pb_wire_proto_init() }
@@ -1345,7 +1394,7 @@ func file_control_wire_pb_wire_proto_init() {
 		(*DiscoveryRequest_Subscribe)(nil),
 		(*DiscoveryRequest_Ack)(nil),
 	}
-	file_control_wire_pb_wire_proto_msgTypes[13].OneofWrappers = []any{
+	file_control_wire_pb_wire_proto_msgTypes[14].OneofWrappers = []any{
 		(*HoldRequest_Lease)(nil),
 		(*HoldRequest_Settle)(nil),
 	}
@@ -1355,7 +1404,7 @@ func file_control_wire_pb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_wire_pb_wire_proto_rawDesc), len(file_control_wire_pb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -107,9 +107,9 @@ type Rollout struct {
 	Judge    string        `json:"judge"` // spec.JudgeRequests or spec.JudgeAttempts
 	Warmup   time.Duration `json:"warmup"`
 	Steps    []Step        `json:"steps"`
-	Expected string        `json:"expected"`           // outcome that makes the run pass
-	Duration time.Duration `json:"duration"`           // expected, warm-up included, when nothing ends it early
-	Requests int           `json:"requests,omitempty"` // expected to the canary by weight, in all
+	Expected string        `json:"expected"` // outcome that makes the run pass
+	Duration time.Duration `json:"duration"` // expected, warm-up included, when nothing ends it early
+	Requests int           `json:"requests"` // expected to the canary by weight, in all
 	Power    []Power       `json:"power,omitempty"`
 	Analysis spec.Analysis `json:"-"`
 }
@@ -121,7 +121,9 @@ type Step struct {
 	End    time.Duration `json:"end"`
 	Weight int           `json:"weight"` // of the canary, in percent, when the step has begun
 	Text   string        `json:"text"`
-	Step   spec.Step     `json:"-"`
+	// Matches of a step that sets a header route, for Split.WithHeaderRoute; empty when the step removes it.
+	Matches []mesh.Match `json:"matches,omitempty"`
+	Step    spec.Step    `json:"-"`
 }
 
 // Power says whether a check can get the evidence that promotion needs. Needed is a lower bound: with fewer requests even a canary without a single failure cannot be

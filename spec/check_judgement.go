@@ -65,8 +65,10 @@ func (c *checker) step(path string, s Step, routes map[string]bool) {
 		c.problem("MT1201", join(path, "name"), fmt.Sprintf("no step before this one sets the route %q, so it cannot be removed", h.Name), "a route is set by a match")
 	}
 	routes[h.Name] = len(h.Match) > 0
+	headers := map[string]bool{}
 	for i, m := range h.Match {
 		at := index(join(path, "match"), i)
+		c.unique(join(at, "headerName"), "condition on a header", strings.ToLower(m.HeaderName), headers)
 		if m.HeaderName != "" {
 			c.header(join(at, "headerName"), m.HeaderName, "")
 		}

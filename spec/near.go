@@ -2,6 +2,9 @@ package spec
 
 import "strings"
 
+// Suggest is the hint for an unknown word among known ones: the one it most probably means, or all of them.
+func Suggest(word string, known []string) string { return suggest(nearest(word, known), known) }
+
 // nearest returns the known word that a mistyped one most probably means, or "" when none is near: at most a third of its letters may differ, and words that differ only in
 // case or in dashes are always near.
 func nearest(word string, known []string) string {

@@ -31,7 +31,10 @@ func parse(folder fs.FS, name string, data []byte, opts Options) (*Scenario, Dia
 			return nil, diags
 		}
 	}
-	diags = append(diags, applySets(root, src)...)
+	if len(opts.Sets) > 0 {
+		root = expand(root)
+		diags = append(diags, applySets(root, src)...)
+	}
 	d := &decoder{src: src, bad: map[string]bool{}, unknown: map[string][]string{}}
 	s := &Scenario{source: src}
 	d.decode(root, reflect.ValueOf(s).Elem(), "", field{})

@@ -86,7 +86,7 @@ type Pause struct {
 
 // Hold keeps a step until the canary has had enough requests.
 type Hold struct {
-	// Number of requests to the canary since the step before began.
+	// Number of judged requests that the canary must have had since the roll-out began.
 	MinRequests int `yaml:"minRequests" spec:"required,min=1,max=100000000"`
 	// Longest time to wait for them. Default: 60s.
 	Timeout time.Duration `yaml:"timeout"`

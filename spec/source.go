@@ -132,8 +132,7 @@ func applySet(root *yaml.Node, set string, line int) error {
 	return nil
 }
 
-// descend returns the slot that a step of a path leads to, making it when a mapping does not have it yet. A shared (aliased) part is copied first, so that an override
-// changes one place.
+// descend returns the slot that a step of a path leads to, making it when a mapping does not have it yet.
 func descend(n *yaml.Node, step string, line int) (**yaml.Node, error) {
 	if i, ok := strings.CutPrefix(step, "["); ok {
 		if n.Kind != yaml.SequenceNode {
@@ -143,7 +142,7 @@ func descend(n *yaml.Node, step string, line int) (**yaml.Node, error) {
 		if err != nil || at < 0 || at >= len(n.Content) {
 			return nil, fmt.Errorf("the list has no element [%s], only %d", i, len(n.Content))
 		}
-		return unshare(&n.Content[at]), nil
+		return &n.Content[at], nil
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		*n = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: line}
@@ -153,7 +152,7 @@ func descend(n *yaml.Node, step string, line int) (**yaml.Node, error) {
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == step {
-			return unshare(&n.Content[i+1]), nil
+			return &n.Content[i+1], nil
 		}
 	}
 	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: step, Line: line}
@@ -161,15 +160,15 @@ func descend(n *yaml.Node, step string, line int) (**yaml.Node, error) {
 	return &n.Content[len(n.Content)-1], nil
 }
 
-// unshare replaces an alias by a copy of the top of what it stands for.
-func unshare(slot **yaml.Node) **yaml.Node {
-	if target := resolve(*slot); target != *slot {
-		c := *target
-		c.Anchor = ""
-		c.Content = append([]*yaml.Node(nil), target.Content...)
-		*slot = &c
+// expand copies a tree with every alias replaced by what it stands for, so that an override changes one place. The tree must be within the limits of checkTree.
+func expand(n *yaml.Node) *yaml.Node {
+	c := *resolve(n)
+	c.Anchor = ""
+	c.Content = make([]*yaml.Node, len(c.Content))
+	for i, child := range resolve(n).Content {
+		c.Content[i] = expand(child)
 	}
-	return slot
+	return &c
 }
 
 // splitPath splits a.b[2].c into a, b, [2 and c; \. is a dot within a name.

@@ -24,7 +24,9 @@ type Problem struct {
 	Line, Col int    // from 1
 	Path      string // dotted, such as spec.http[0].route
 	Message   string
-	Hint      string
+	Hint      string   // what would be right, when Known does not say it
+	Word      string   // of an unknown field
+	Known     []string // what it could have been
 }
 
 func (p Problem) Error() string {

@@ -1,0 +1,200 @@
+package istio
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/proto"
+	networking "istio.io/api/networking/v1alpha3"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// group and versions of the objects that are read; the versions have the same fields.
+const group = "networking.istio.io/"
+
+var versions = []string{"v1", "v1beta1", "v1alpha3"}
+
+// Compile turns documents into rules, for services that are known by their hosts. Hosts in a document are resolved in its own namespace, or in the given one when it names
+// none. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
+//
+// Problems are in the order of the documents. With any problem the rules are incomplete and must not be used.
+func Compile(docs []Document, services map[string]*mesh.Service, namespace string) (Rules, []Problem) {
+	c := &compiler{
+		rules:  Rules{Services: maps.Clone(services), Routes: map[string]*mesh.RouteTable{}},
+		owners: map[string]owner{},
+	}
+	if c.rules.Services == nil {
+		c.rules.Services = map[string]*mesh.Service{}
+	}
+	var virtual []func()
+	for _, doc := range docs {
+		o := c.read(doc, namespace)
+		if o == nil {
+			continue
+		}
+		switch spec := o.spec.(type) {
+		case *networking.DestinationRule:
+			c.destinationRule(o, spec)
+		case *networking.VirtualService:
+			virtual = append(virtual, func() { c.virtualService(o, spec) }) // after all subsets are known
+		}
+	}
+	for _, compile := range virtual {
+		compile()
+	}
+	for _, d := range c.decoders {
+		c.problems = append(c.problems, d.problems...)
+	}
+	return c.rules, c.problems
+}
+
+type compiler struct {
+	rules    Rules
+	owners   map[string]owner // by kind and host: the document that is about it
+	decoders []*decoder
+	problems []Problem
+}
+
+type owner struct {
+	name, file string
+	line       int
+}
+
+// object is one document, decoded.
+type object struct {
+	*decoder
+	kind, name, namespace string
+	path                  string // of the spec
+	spec                  proto.Message
+}
+
+// origin names the object in routes, reports and messages.
+func (o *object) origin() string { return o.kind + " " + o.namespace + "/" + o.name }
+
+// read decodes the envelope and the spec of a document; nil when it is not one that is known here.
+func (c *compiler) read(doc Document, namespace string) *object {
+	d := newDecoder(doc)
+	c.decoders = append(c.decoders, d)
+	root := resolve(doc.Node)
+	if root.Kind != yaml.MappingNode {
+		d.at(root, CodeKind, doc.Path, "", "must be an Istio document, not %s", kindName(root))
+		return nil
+	}
+	o := &object{decoder: d, namespace: namespace, path: join(doc.Path, "spec")}
+	fields := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], resolve(root.Content[i+1])
+		where := join(doc.Path, key.Value)
+		d.keys[where], d.nodes[where] = key, value
+		fields[key.Value] = value
+		if known := []string{"apiVersion", "kind", "metadata", "spec"}; !slices.Contains(known, key.Value) {
+			d.problems = append(d.problems, Problem{Code: CodeUnknown, File: d.file, Line: key.Line, Col: key.Column, Path: where, Message: "unknown field \"" + key.Value + "\"", Word: key.Value, Known: known})
+		}
+	}
+	if !c.envelope(o, doc.Path, fields) {
+		return nil
+	}
+	if fields["spec"] == nil {
+		d.at(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
+		return nil
+	}
+	d.message(fields["spec"], o.spec.ProtoReflect(), o.path)
+	return o
+}
+
+// envelope reads apiVersion, kind and metadata, and reports whether the spec can be read.
+func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node) bool {
+	text := func(name string) string {
+		if n := fields[name]; n != nil && n.Kind == yaml.ScalarNode {
+			return n.Value
+		}
+		return ""
+	}
+	version, ok := strings.CutPrefix(text("apiVersion"), group)
+	if !ok || !slices.Contains(versions, version) {
+		o.problem(CodeKind, join(path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", text("apiVersion"))
+		return false
+	}
+	switch o.kind = text("kind"); o.kind {
+	case "VirtualService":
+		o.spec = &networking.VirtualService{}
+	case "DestinationRule":
+		o.spec = &networking.DestinationRule{}
+	case "Gateway", "ServiceEntry", "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
+		o.problem(CodeNotHonoured, join(path, "kind"), "VirtualService or DestinationRule", "%s is not honoured yet", o.kind)
+		return false
+	default:
+		o.problem(CodeKind, join(path, "kind"), "VirtualService or DestinationRule", "unknown kind %q", o.kind)
+		return false
+	}
+	o.metadata(fields["metadata"], join(path, "metadata"))
+	return true
+}
+
+// metadata reads the name and the namespace; labels and annotations say nothing to the mesh and may be there.
+func (o *object) metadata(n *yaml.Node, path string) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		o.problem(CodeInvalid, path, "such as metadata: {name: reviews}", "metadata with a name is needed")
+		return
+	}
+	known := []string{"name", "namespace", "labels", "annotations"}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], resolve(n.Content[i+1])
+		where := join(path, key.Value)
+		switch key.Value {
+		case "name":
+			o.name = value.Value
+		case "namespace":
+			o.namespace = cmp.Or(value.Value, o.namespace)
+		case "labels", "annotations":
+		default:
+			o.problems = append(o.problems, Problem{Code: CodeUnknown, File: o.file, Line: key.Line, Col: key.Column, Path: where, Message: "unknown field \"" + key.Value + "\"", Word: key.Value, Known: known})
+		}
+	}
+	if o.name == "" {
+		o.problem(CodeInvalid, path, "", "the field %q is missing", "name")
+	}
+}
+
+// host resolves the host of a document to a known service.
+func (c *compiler) host(o *object, path, host string) *mesh.Service {
+	switch {
+	case host == "":
+		o.problem(CodeInvalid, path, "", "a host is needed")
+		return nil
+	case strings.Contains(host, "*"):
+		o.problem(CodeNotHonoured, path, "name each host", "a wildcard host is not honoured yet")
+		return nil
+	}
+	full := mesh.Resolve(host, o.namespace)
+	svc := c.rules.Services[full]
+	if svc == nil {
+		var known []string
+		for _, h := range slices.Sorted(maps.Keys(c.rules.Services)) {
+			known = append(known, mesh.LogicalName(h))
+		}
+		o.problem(CodeReference, path, "", "no such service: %s", full)
+		last := &o.problems[len(o.problems)-1]
+		last.Word, last.Known = host, known
+	}
+	return svc
+}
+
+// claim reports a second document of a kind about a host. Istio merges some of these; here each host has one document of a kind.
+func (c *compiler) claim(o *object, path, host string) bool {
+	key := o.kind + " " + host
+	if first, taken := c.owners[key]; taken {
+		o.problem(CodeConflict, path, "put the rules of a host into one document", "%s is about %s already (%s:%d)", first.name, mesh.LogicalName(host), first.file, first.line)
+		return false
+	}
+	line := 1
+	if n := o.nodes[path]; n != nil {
+		line = n.Line
+	}
+	c.owners[key] = owner{o.origin(), o.file, line}
+	return true
+}

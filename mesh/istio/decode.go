@@ -1,0 +1,258 @@
+package istio
+
+import (
+	"encoding/base64"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// honoured lists, for each of Istio's messages, the fields that mesh rules can carry out. A message that is not listed is honoured as a whole.
+var honoured = map[protoreflect.Name][]string{
+	"VirtualService":         {"hosts", "gateways", "http"},
+	"HTTPRoute":              {"name", "match", "route", "redirect", "directResponse", "rewrite", "timeout", "retries", "headers"},
+	"HTTPMatchRequest":       {"name", "uri", "method", "authority", "headers", "port", "sourceLabels", "gateways", "queryParams", "ignoreUriCase", "withoutHeaders"},
+	"HTTPRedirect":           {"uri", "authority", "scheme", "port", "redirectCode"},
+	"HTTPRewrite":            {"uri", "authority"},
+	"HTTPRetry":              {"attempts", "perTryTimeout", "retryOn", "backoff"},
+	"DestinationRule":        {"host", "trafficPolicy", "subsets"},
+	"TrafficPolicy":          {"loadBalancer", "connectionPool"},
+	"LoadBalancerSettings":   {"simple"},
+	"ConnectionPoolSettings": {"tcp"},
+	"TCPSettings":            {"connectTimeout"},
+}
+
+// insteadOf says what does the work of a field that is not honoured, where something does.
+var insteadOf = map[string]string{
+	"fault":    "declare it among the scenario's faults, which end by themselves and are accounted for",
+	"exportTo": "every rule holds for every caller",
+}
+
+// decoder reads one document and remembers where everything stands.
+type decoder struct {
+	file     string
+	keys     map[string]*yaml.Node
+	nodes    map[string]*yaml.Node
+	problems []Problem
+}
+
+func newDecoder(doc Document) *decoder {
+	return &decoder{file: doc.File, keys: map[string]*yaml.Node{}, nodes: map[string]*yaml.Node{doc.Path: doc.Node}}
+}
+
+// at reports a problem at a node.
+func (d *decoder) at(n *yaml.Node, code, path, hint, format string, args ...any) {
+	d.problems = append(d.problems, Problem{Code: code, File: d.file, Line: n.Line, Col: n.Column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// problem reports a problem at the value of a path, or at the nearest thing above it that is there.
+func (d *decoder) problem(code, path, hint, format string, args ...any) {
+	for at := path; ; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
+		if n := d.nodes[at]; n != nil {
+			d.at(n, code, path, hint, format, args...)
+			return
+		}
+		if at == "" {
+			break
+		}
+	}
+	d.problems = append(d.problems, Problem{Code: code, File: d.file, Line: 1, Col: 1, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// message fills a message from a mapping. Each field is set only when it exists, is honoured and has a value of its type; everything else is a problem.
+func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
+	n = resolve(n)
+	if n.Kind != yaml.MappingNode {
+		d.at(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
+		return
+	}
+	desc := m.Descriptor()
+	oneofs := map[protoreflect.Name]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		where := join(path, key.Value)
+		f := desc.Fields().ByJSONName(key.Value)
+		known := honouredFields(desc)
+		switch {
+		case f == nil:
+			d.problems = append(d.problems, Problem{Code: CodeUnknown, File: d.file, Line: key.Line, Col: key.Column, Path: where,
+				Message: fmt.Sprintf("unknown field %q", key.Value), Word: key.Value, Known: known})
+			continue
+		case !slices.Contains(known, key.Value):
+			hint := insteadOf[key.Value]
+			if hint == "" {
+				hint = "honoured here: " + strings.Join(known, ", ")
+			}
+			d.at(key, CodeNotHonoured, where, hint, "%s is not honoured yet", key.Value)
+			continue
+		}
+		if one := f.ContainingOneof(); one != nil && !one.IsSynthetic() {
+			if other := oneofs[one.Name()]; other != "" {
+				d.at(key, CodeInvalid, where, "remove one of them", "%s and %s cannot both be set", other, key.Value)
+				continue
+			}
+			oneofs[one.Name()] = key.Value
+		}
+		d.keys[where], d.nodes[where] = key, value
+		d.field(value, m, f, where)
+	}
+}
+
+// honouredFields are the JSON names of a message's fields that are honoured.
+func honouredFields(desc protoreflect.MessageDescriptor) []string {
+	if names, ok := honoured[desc.Name()]; ok {
+		return names
+	}
+	var names []string
+	for i := range desc.Fields().Len() {
+		names = append(names, desc.Fields().Get(i).JSONName())
+	}
+	return names
+}
+
+func (d *decoder) field(n *yaml.Node, m protoreflect.Message, f protoreflect.FieldDescriptor, path string) {
+	n = resolve(n)
+	switch {
+	case f.IsList():
+		if n.Kind != yaml.SequenceNode {
+			d.at(n, CodeType, path, "", "must be a list, not %s", kindName(n))
+			return
+		}
+		list := m.Mutable(f).List()
+		for i, e := range n.Content {
+			where := index(path, i)
+			d.nodes[where] = e
+			v := list.NewElement() // appended even when it is wrong, so that indices stay those of the document
+			if d.value(e, &v, f, where) || f.Kind() == protoreflect.MessageKind {
+				list.Append(v)
+			} else {
+				list.Append(list.NewElement())
+			}
+		}
+	case f.IsMap():
+		if n.Kind != yaml.MappingNode {
+			d.at(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
+			return
+		}
+		entries := m.Mutable(f).Map()
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			where := join(path, key.Value)
+			d.keys[where], d.nodes[where] = key, value
+			v := entries.NewValue()
+			if d.value(value, &v, f.MapValue(), where) {
+				entries.Set(protoreflect.ValueOfString(key.Value).MapKey(), v)
+			}
+		}
+	default:
+		v := m.NewField(f)
+		if d.value(n, &v, f, path) {
+			m.Set(f, v)
+		}
+	}
+}
+
+// value reads one value, an element of a list or a map included, and reports whether it has its type.
+func (d *decoder) value(n *yaml.Node, v *protoreflect.Value, f protoreflect.FieldDescriptor, path string) bool {
+	n = resolve(n)
+	if f.Kind() == protoreflect.MessageKind && f.Message().FullName() != "google.protobuf.Duration" {
+		before := len(d.problems)
+		d.message(n, v.Message(), path)
+		return len(d.problems) == before
+	}
+	what, ok := scalarValue(n, v, f)
+	if !ok {
+		hint := ""
+		if what == "text" && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+			hint = "put it in quotes"
+		}
+		d.at(n, CodeType, path, hint, "must be %s, not %s", what, kindName(n))
+	}
+	return ok
+}
+
+// scalarValue reads one word. It returns what the field needs, with its article, and whether the node is that.
+func scalarValue(n *yaml.Node, v *protoreflect.Value, f protoreflect.FieldDescriptor) (what string, ok bool) {
+	is := func(tags ...string) bool { return n.Kind == yaml.ScalarNode && slices.Contains(tags, n.Tag) }
+	switch f.Kind() {
+	case protoreflect.StringKind:
+		*v = protoreflect.ValueOfString(n.Value)
+		return "text", is("!!str")
+	case protoreflect.BytesKind:
+		b, err := base64.StdEncoding.DecodeString(n.Value)
+		*v = protoreflect.ValueOfBytes(b)
+		return "base64 text", is("!!str") && err == nil
+	case protoreflect.BoolKind:
+		*v = protoreflect.ValueOfBool(strings.EqualFold(n.Value, "true"))
+		return "true or false", is("!!bool")
+	case protoreflect.Int32Kind:
+		i, err := strconv.ParseInt(n.Value, 10, 32)
+		*v = protoreflect.ValueOfInt32(int32(i))
+		return "a whole number", is("!!int") && err == nil
+	case protoreflect.Uint32Kind:
+		i, err := strconv.ParseUint(n.Value, 10, 32)
+		*v = protoreflect.ValueOfUint32(uint32(i))
+		return "a whole number, not negative", is("!!int") && err == nil
+	case protoreflect.DoubleKind:
+		x, err := strconv.ParseFloat(n.Value, 64)
+		*v = protoreflect.ValueOfFloat64(x)
+		return "a number", is("!!int", "!!float") && err == nil && !math.IsNaN(x) && !math.IsInf(x, 0)
+	case protoreflect.EnumKind:
+		e := f.Enum().Values().ByName(protoreflect.Name(n.Value))
+		if e != nil {
+			*v = protoreflect.ValueOfEnum(e.Number())
+		}
+		return "one of " + enumNames(f.Enum()), is("!!str") && e != nil
+	case protoreflect.MessageKind: // a duration, in Go's form
+		dur, err := time.ParseDuration(n.Value)
+		*v = protoreflect.ValueOfMessage(durationpb.New(dur).ProtoReflect())
+		return "a duration such as 250ms", is("!!str") && err == nil && dur >= 0
+	default:
+		return "something that is not supported", false
+	}
+}
+
+func enumNames(e protoreflect.EnumDescriptor) string {
+	var names []string
+	for i := range e.Values().Len() {
+		names = append(names, string(e.Values().Get(i).Name()))
+	}
+	return strings.Join(names, ", ")
+}
+
+// resolve follows aliases to what they stand for. Documents come from a loader that bounds their size with aliases expanded.
+func resolve(n *yaml.Node) *yaml.Node {
+	for i := 0; n.Kind == yaml.AliasNode && n.Alias != nil && i < 100; i++ {
+		n = n.Alias
+	}
+	return n
+}
+
+func kindName(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "a mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case n.Tag == "!!null":
+		return "nothing"
+	default:
+		return strconv.Quote(n.Value)
+	}
+}
+
+func join(path, field string) string {
+	if path == "" {
+		return field
+	}
+	return path + "." + field
+}
+
+func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }

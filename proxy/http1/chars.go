@@ -1,6 +1,9 @@
 package http1
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Classes of characters, as bits of charClass.
 const (
@@ -81,14 +84,14 @@ const (
 
 // badValue finds the first byte that may not stand in a header value or a reason phrase (RFC 9110, 5.5: a control character other than HTAB); -1 when
 // there is none. It looks at eight bytes at a time: a byte is below 0x20 when subtracting 0x20 borrows into its high bit, and 0x7f when the XOR with it is zero.
-func badValue[T string | []byte](s T) int {
+func badValue(s []byte) int {
 	i := 0
-	if b, isBytes := any(s).([]byte); isBytes {
-		for ; len(b)-i >= 8; i += 8 {
-			w := binary.LittleEndian.Uint64(b[i:])
-			del := w ^ 0x7f*ones
-			if ((w-0x20*ones)&^w|(del-ones)&^del)&highs != 0 && badByte(s[i:i+8]) >= 0 {
-				break
+	for ; len(s)-i >= 8; i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		del := w ^ 0x7f*ones
+		if ((w-0x20*ones)&^w|(del-ones)&^del)&highs != 0 {
+			if j := badByte(s[i : i+8]); j >= 0 {
+				return i + j
 			}
 		}
 	}
@@ -105,4 +108,23 @@ func badByte[T string | []byte](s T) int {
 		}
 	}
 	return -1
+}
+
+// trim removes optional whitespace (OWS: SP and HTAB) at both ends.
+func trim(s []byte) []byte {
+	for len(s) > 0 && isSpace(s[0]) {
+		s = s[1:]
+	}
+	for len(s) > 0 && isSpace(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// element cuts the first element, trimmed and perhaps empty, from a comma-separated list without quoted strings.
+func element(list []byte) (first, rest []byte) {
+	if i := bytes.IndexByte(list, ','); i >= 0 {
+		return trim(list[:i]), list[i+1:]
+	}
+	return trim(list), nil
 }

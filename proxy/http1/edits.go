@@ -1,5 +1,7 @@
 package http1
 
+import "bytes"
+
 // Edits is what changes in a head on its way to the next hop: lines to delete, to replace and to add. It is not bound to a Head, so one can be compiled once
 // for a route, or be reused for each message; it copies what it is given, and allocates nothing once warm.
 //
@@ -31,4 +33,130 @@ type addition struct {
 // Reset empties the edits.
 func (e *Edits) Reset() {
 	*e = Edits{indexes: e.indexes[:0], names: e.names[:0], added: e.added[:0], buf: e.buf[:0]}
+}
+
+// Delete deletes every line with that name, also those added so far. False when the name may not be deleted.
+func (e *Edits) Delete(name string) bool {
+	id := KnownOf(name)
+	if !editable(name, id) || id == Host {
+		return false
+	}
+	e.unadd(name)
+	if id != Unknown && !id.isFamily() {
+		e.deleted.add(id)
+		return true
+	}
+	off := len(e.buf)
+	e.buf = append(e.buf, name...)
+	e.names = append(e.names, span{uint32(off), uint32(len(e.buf))})
+	return true
+}
+
+// DeleteKnown deletes every line of a known header, or of a whole family, that came with the head; not those that are added. False when it may not be deleted.
+func (e *Edits) DeleteKnown(id Known) bool {
+	if id == Unknown || id == Host || framing.has(id) {
+		return false
+	}
+	e.deleted.add(id)
+	return true
+}
+
+// DeleteIndex deletes header line i of the head that is going to be written, unless it is Host or framing.
+func (e *Edits) DeleteIndex(i int) { e.indexes = append(e.indexes, i) }
+
+// Set replaces every line with that name, also those added so far, by one at the end of the block. False when name or value is refused.
+func (e *Edits) Set(name, value string) bool { return set(e, name, value) }
+
+// SetBytes is Set with a value of bytes.
+func (e *Edits) SetBytes(name string, value []byte) bool { return set(e, name, value) }
+
+// Add adds a line at the end of the block and leaves others with that name; it sets Host. False when name or value is refused.
+func (e *Edits) Add(name, value string) bool { return add(e, name, value) }
+
+// AddBytes is Add with a value of bytes.
+func (e *Edits) AddBytes(name string, value []byte) bool { return add(e, name, value) }
+
+func set[V string | []byte](e *Edits, name string, value V) bool {
+	if KnownOf(name) == Host {
+		return setHost(e, value)
+	}
+	return validAddition(name, value) && e.Delete(name) && add(e, name, value)
+}
+
+func add[V string | []byte](e *Edits, name string, value V) bool {
+	switch id := KnownOf(name); {
+	case id == Host:
+		return setHost(e, value)
+	case !editable(name, id) || !validAddition(name, value):
+		return false
+	}
+	off := len(e.buf)
+	e.buf = appendField(e.buf, name, value)
+	e.added = append(e.added, addition{line: span{uint32(off), uint32(len(e.buf))}, nameLen: uint32(len(name))})
+	return true
+}
+
+// editable keeps edits away from framing and connection management.
+func editable(name string, id Known) bool { return isToken(name) && !framing.has(id) }
+
+func validAddition[V string | []byte](name string, value V) bool {
+	return isToken(name) && badByte(value) < 0
+}
+
+// unadd takes back earlier additions with that name.
+func (e *Edits) unadd(name string) {
+	for i := range e.added {
+		a := &e.added[i]
+		if equalFold(e.buf[a.line.off:a.line.off+a.nameLen], name) {
+			a.dead = true
+		}
+	}
+}
+
+// SetHost replaces Host, and writes it first. False when it is not host[:port].
+func (e *Edits) SetHost(authority []byte) bool { return setHost(e, authority) }
+
+func setHost[V string | []byte](e *Edits, authority V) bool {
+	off := len(e.buf)
+	e.buf = append(e.buf, authority...)
+	if !validAuthority(e.buf[off:]) {
+		e.buf = e.buf[:off]
+		return false
+	}
+	e.host, e.hasHost = span{uint32(off), uint32(len(e.buf))}, true
+	return true
+}
+
+// SetPath replaces the path that is written; the query stays. It should be normalised. False when it does not begin with a slash, or holds a character that a
+// path may not hold.
+func (e *Edits) SetPath(path []byte) bool {
+	if len(path) == 0 || path[0] != '/' || !all(path, classTarget) || bytes.ContainsAny(path, "?\\") {
+		return false
+	}
+	off := len(e.buf)
+	e.buf = append(e.buf, path...)
+	e.path, e.hasPath = span{uint32(off), uint32(len(e.buf))}, true
+	return true
+}
+
+// SetBody says that another body will be sent than the one that was announced: its framing replaces Content-Length and Transfer-Encoding.
+func (e *Edits) SetBody(b Body) { e.body, e.hasBody = b, true }
+
+// deletes reports whether header line i is deleted.
+func (e *Edits) deletes(h *Head, i int) bool {
+	f := &h.fields[i]
+	if e.deleted.has(f.ID) {
+		return true
+	}
+	for _, n := range e.names {
+		if equalFold(h.Name(i), e.buf[n.off:n.end]) {
+			return true
+		}
+	}
+	for _, j := range e.indexes {
+		if i == j && f.ID != Host && !framing.has(f.ID) {
+			return true
+		}
+	}
+	return false
 }

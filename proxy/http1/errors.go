@@ -58,7 +58,10 @@ func (s Side) refuse(f fault) *ProtocolError {
 // fault numbers the ways to be wrong; ok is none of them.
 type fault int16
 
-const ok fault = -1
+const (
+	ok       fault = -1
+	needMore fault = -2
+)
 
 const (
 	faultBareCR fault = iota

@@ -77,7 +77,7 @@ type Head struct {
 	method, target, host, reason span
 	rawPath, query               span
 	hasQuery                     bool
-	path                         []byte // normalised; points into buf or pathBuf
+	pathChanged                  bool // the normalised path is pathBuf, not rawPath
 	pathBuf                      []byte
 
 	phase      phase
@@ -110,11 +110,7 @@ func (h *Head) Reset() {
 
 // Rebind tells the head that its block, the n bytes that parsing consumed, was copied to the front of buf.
 func (h *Head) Rebind(buf []byte) {
-	n := len(h.buf)
-	if len(h.path) > 0 && len(h.pathBuf) == 0 && h.rawPath.off < h.rawPath.end {
-		h.path = buf[h.rawPath.off:h.rawPath.end:h.rawPath.end]
-	}
-	h.buf = buf[:n]
+	h.buf = buf[:len(h.buf)]
 }
 
 // Bytes gives the block as it arrived, from the first byte of the parsed buffer to the empty line that ends the head.
@@ -126,9 +122,14 @@ func (h *Head) MethodName() []byte { return h.bytes(h.method) }
 // Target gives the request target as sent.
 func (h *Head) Target() []byte { return h.bytes(h.target) }
 
-// Path gives the path of the target, normalised as Limits.Path says: the bytes to route by, to judge by and to forward. "*" for the asterisk form, nil for
+// Path gives the path of the target, normalised as Limits.Path says: the bytes to route by, to judge by and to forward. "*" for the asterisk form, empty for
 // the authority form.
-func (h *Head) Path() []byte { return h.path }
+func (h *Head) Path() []byte {
+	if h.pathChanged {
+		return h.pathBuf
+	}
+	return h.bytes(h.rawPath)
+}
 
 // RawPath gives the path as sent.
 func (h *Head) RawPath() []byte { return h.bytes(h.rawPath) }

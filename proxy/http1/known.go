@@ -136,6 +136,11 @@ var families = [...]struct {
 	{"x-meshtest-", XMeshtestOther},
 }
 
+// isFamily reports whether the number stands for a prefix.
+func (k Known) isFamily() bool {
+	return k == XForwardedOther || k == XEnvoyFaultOther || k == XEnvoyOther || k == XMeshtestOther
+}
+
 // knownSet is a set of known names.
 type knownSet [2]uint64
 
@@ -146,10 +151,8 @@ func setOf(ids ...Known) (s knownSet) {
 	return s
 }
 
-func (s *knownSet) add(id Known)           { s[id>>6] |= 1 << (id & 63) }
-func (s *knownSet) has(id Known) bool      { return s[id>>6]&(1<<(id&63)) != 0 }
-func (s *knownSet) union(o knownSet)       { s[0] |= o[0]; s[1] |= o[1] }
-func (s *knownSet) hasAny(o knownSet) bool { return s[0]&o[0]|s[1]&o[1] != 0 }
+func (s *knownSet) add(id Known)      { s[id>>6] |= 1 << (id & 63) }
+func (s *knownSet) has(id Known) bool { return s[id>>6]&(1<<(id&63)) != 0 }
 
 var (
 	// hopByHop fields end at this hop (RFC 9110, 7.6.1; the two of proxy authentication are meant for us or nobody behind us; HTTP2-Settings is RFC 7540's).

@@ -41,18 +41,37 @@ func (b *bets) accepts(alpha float64) bool { return b.logE() >= -math.Log(alpha)
 // outcome is a gain and how often it is expected per canary request.
 type outcome struct{ gain, perCanary float64 }
 
-// requests returns about how many more canary requests it takes until some gambler alone holds the mean that alpha asks for, if outcomes come at the given
-// rates. It is false when no gambler expects to grow.
+// requests returns about how many more canary requests it takes until the mean wealth is what alpha asks for, if outcomes come at the given
+// rates and every gambler grows as expected. It is false when no gambler expects to grow.
 func (b *bets) requests(alpha float64, outcomes []outcome) (float64, bool) {
-	best := math.Inf(1)
+	var growth [len(fractions)]float64
 	for k, f := range fractions {
-		var growth float64
 		for _, o := range outcomes {
-			growth += o.perCanary * math.Log1p(f*o.gain)
-		}
-		if missing := -math.Log(alpha) - logStart - b.logWealth[k]; growth > 0 {
-			best = min(best, max(missing, 0)/growth)
+			growth[k] += o.perCanary * math.Log1p(f*o.gain)
 		}
 	}
-	return best, best < 1e15
+	enough := func(n float64) bool {
+		later := *b
+		for k := range growth {
+			later.logWealth[k] += n * growth[k]
+		}
+		return later.accepts(alpha)
+	}
+	// The expected evidence is convex in n and too small at 0, so it crosses once or never.
+	const never = 1e12
+	low, high := 0.0, 1.0
+	for ; !enough(high); low, high = high, 2*high {
+		if high > never {
+			return 0, false
+		}
+	}
+	for high-low > 0.5 {
+		mid := (low + high) / 2
+		if enough(mid) {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return high, true
 }

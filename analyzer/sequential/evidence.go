@@ -5,6 +5,9 @@ import "math"
 // DefaultAlpha is the chance with which a healthy canary may be rolled back, over all checks and looks of a roll-out.
 const DefaultAlpha = 0.01
 
+// DefaultAcceptAlpha is the chance with which one check accepts a canary that is worse than its margin, over all looks.
+const DefaultAcceptAlpha = 0.05
+
 // Shares of the family's alpha: a weighted Bonferroni split, so that each check can say for itself why it rejected. Errors are the more common harm and
 // the dearer one. Within latency the quantiles share by averaging e-values, see DefaultQuantiles.
 const (

@@ -70,9 +70,12 @@ func (b LatencyBlock) exceed(i int) Block {
 
 // Latency tests whether the canary is slower. Null hypothesis: at every moment, and at every threshold used, the canary exceeds it no
 // more often than the baseline. Each quantile has a Harm test on exceedances of a predictable threshold, which also bets on the requests below
-// it (the guess being the exceedance when the threshold was estimated): at a median that doubles the information, and it makes the test insensitive to a
-// canary that answers more or fewer requests than its share. The e-value is the weighted mean of the quantiles' e-values, which is an e-value under any
-// dependence among them and at least as sharp as a weighted Bonferroni split.
+// it (the guess being the exceedance when the threshold was estimated): at a median that doubles the information. The e-value is the weighted mean of
+// the quantiles' e-values, which is an e-value under any dependence among them and at least as sharp as a weighted Bonferroni split.
+//
+// Latencies are often those of successes only, and a canary that fails answers less than its share. More than its share never looks slow, nor does a tenth
+// less; a canary that fails more than that is decided by its errors long before. With Share 0 the counts are given and the share does not
+// matter; each block then needs requests of both versions.
 //
 // Nothing but the order of latencies matters, to the width of a bucket: the unit does not.
 type Latency struct {

@@ -130,8 +130,8 @@ type Forecast struct {
 	Reachable      bool   // false when, at the assumed rates, no number of requests is enough
 }
 
-// Forecast says about how many more canary requests, at the given share, lead to acceptance if the canary and the baseline go on at the rates assumed. It divides the evidence that is
-// missing by its expected growth per canary request, for the gambler who is there first: a typical number, with a chance of about one half to be enough, not a promise.
+// Forecast says about how many more canary requests, at the given share, lead to acceptance if the canary and the baseline go on at the rates assumed. It lets every gambler's wealth grow by its expected logarithm:
+// a typical number, with a chance of about one half to be enough, not a promise.
 func (t *NonInferiority) Forecast(alpha, share, canaryRate, baselineRate float64) Forecast {
 	if t.Accepts(alpha) {
 		return Forecast{Reachable: true}

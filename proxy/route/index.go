@@ -1,0 +1,309 @@
+package route
+
+import (
+	"cmp"
+	"slices"
+)
+
+// index finds the first entry that a request satisfies without testing all of them.
+//
+// Each entry that can match at all is in exactly one list of candidates: the list of one of its own conditions that some requests fail, chosen so that the lists stay short, or the list of the
+// rest. A request therefore satisfies only entries in the lists of its own path, prefixes and values. These are few; candidates are tested in full, and the smallest number wins, so that
+// the result is the one of trying all entries in order.
+type index struct {
+	exact  map[string]list // by path
+	prefix *node           // by beginnings of the path
+	folded *node           // by beginnings of the path in lower case
+	values []valueIndex
+	rest   list
+}
+
+// list holds numbers of entries, ascending.
+type list []int32
+
+// valueIndex finds candidates by the exact value of one header or query parameter, of the method, or of the authority.
+type valueIndex struct {
+	of    subject
+	name  string
+	lists map[string]list
+	all   list
+}
+
+// maxValueIndexes bounds how many values of a request are looked up.
+const maxValueIndexes = 8
+
+// key is one condition by which an entry can be found.
+type key struct {
+	of   subject
+	name string
+	op   operator
+	fold bool
+	text string
+}
+
+// dimension is what is looked up in a request to find keys: the path, or a value.
+type dimension struct {
+	of   subject
+	name string
+}
+
+// keysOf lists the keys of an entry.
+func keysOf(m *Matcher) []key {
+	var keys []key
+	if m == nil {
+		return nil
+	}
+	for i := range m.conditions {
+		c := &m.conditions[i]
+		k := key{of: c.of, name: c.name, op: c.test.op, fold: c.test.fold, text: c.test.text}
+		if c.of == ofPath && k.op == matchesRegex {
+			k.op, k.text = hasPrefix, c.test.begins
+		}
+		switch {
+		case c.of == withoutHeader:
+		case c.of == ofPath:
+			keys = append(keys, k)
+		case k.op == isExact:
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// newIndex sorts entries into lists. Entries that cannot match for the port are in none.
+func newIndex(entries []entry, port int) index {
+	sorter := &indexer{entries: entries, keys: make([][]key, len(entries)), count: map[key]int{}}
+	for i, e := range entries {
+		if e.matcher != nil && !e.matcher.possible(port) {
+			continue
+		}
+		sorter.tried = append(sorter.tried, int32(i))
+		sorter.keys[i] = keysOf(e.matcher)
+		for _, k := range sorter.keys[i] {
+			sorter.count[k]++
+		}
+	}
+	return sorter.index()
+}
+
+// indexer chooses the lists.
+type indexer struct {
+	entries []entry
+	tried   []int32
+	keys    [][]key
+	count   map[key]int // of entries that could be in the list of the key
+}
+
+func (s *indexer) index() index {
+	x := index{exact: map[string]list{}, prefix: &node{}, folded: &node{}}
+	dimensions := s.dimensions()
+	for _, d := range dimensions {
+		x.values = append(x.values, valueIndex{of: d.of, name: d.name, lists: map[string]list{}})
+	}
+	for _, i := range s.tried {
+		k, ok := s.best(i, dimensions)
+		switch {
+		case !ok:
+			x.rest = append(x.rest, i)
+		case k.of != ofPath:
+			v := &x.values[slices.Index(dimensions, dimension{k.of, k.name})]
+			v.lists[k.text] = append(v.lists[k.text], i)
+			v.all = append(v.all, i)
+		case k.fold:
+			n := x.folded.insert(k.text)
+			n.list = append(n.list, i)
+		case k.op == isExact:
+			x.exact[k.text] = append(x.exact[k.text], i)
+		default:
+			n := x.prefix.insert(k.text)
+			n.list = append(n.list, i)
+		}
+	}
+	return x
+}
+
+// dimensions are the values that are worth looking up: those that give most entries their shortest list.
+func (s *indexer) dimensions() []dimension {
+	uses := map[dimension]int{}
+	for _, i := range s.tried {
+		if k, ok := s.best(i, nil); ok && k.of != ofPath {
+			uses[dimension{k.of, k.name}]++
+		}
+	}
+	var all []dimension
+	for d := range uses {
+		all = append(all, d)
+	}
+	slices.SortFunc(all, func(a, b dimension) int {
+		return cmp.Or(cmp.Compare(uses[b], uses[a]), cmp.Compare(a.of, b.of), cmp.Compare(a.name, b.name))
+	})
+	return all[:min(len(all), maxValueIndexes)]
+}
+
+// best is the key of entry i with the shortest list; values only in the given dimensions, nil: in any.
+func (s *indexer) best(i int32, dimensions []dimension) (best key, ok bool) {
+	for _, k := range s.keys[i] {
+		if k.of != ofPath && dimensions != nil && !slices.Contains(dimensions, dimension{k.of, k.name}) {
+			continue
+		}
+		if !ok || s.count[k] < s.count[best] || s.count[k] == s.count[best] && k.rank() < best.rank() {
+			best, ok = k, true
+		}
+	}
+	return best, ok
+}
+
+// rank prefers, between lists of one length, the key that fewer requests have and that is cheaper to look up.
+func (k key) rank() int {
+	switch {
+	case k.of == ofPath && k.op == isExact:
+		return 0
+	case k.of == ofHeader, k.of == ofQuery:
+		return 1
+	case k.of == ofPath:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// search is one lookup: the smallest entry that was found so far.
+type search struct {
+	entries []entry
+	best    int32
+}
+
+// try tests candidates that could win.
+func (s *search) try(candidates list, req Request) {
+	for _, i := range candidates {
+		if i >= s.best {
+			return
+		}
+		if m := s.entries[i].matcher; m == nil || m.holds(req) {
+			s.best = i
+			return
+		}
+	}
+}
+
+// first returns the first entry that the request satisfies, -1 when it satisfies none.
+func (x *index) first(entries []entry, req Request) int {
+	s := search{entries: entries, best: int32(len(entries))}
+	path := req.Path()
+	if len(x.exact) > 0 {
+		s.try(x.exact[string(path)], req)
+	}
+	for i := range x.values {
+		if v := &x.values[i]; v.all[0] < s.best {
+			s.try(v.candidates(req), req)
+		}
+	}
+	for n, rest := x.prefix, path; n != nil; n, rest = n.next(rest) {
+		s.try(n.list, req)
+	}
+	for n, rest := x.folded, path; n != nil; n, rest = n.nextFolded(rest) {
+		s.try(n.list, req)
+	}
+	s.try(x.rest, req)
+	if int(s.best) == len(entries) {
+		return -1
+	}
+	return int(s.best)
+}
+
+// candidates are the entries that the request's value leads to.
+func (v *valueIndex) candidates(req Request) list {
+	switch v.of {
+	case ofHeader:
+		i := req.Find(v.name)
+		switch {
+		case i < 0:
+			return nil
+		case req.Next(i) >= 0: // the value would have to be put together
+			return v.all
+		default:
+			return v.lists[string(req.Value(i))]
+		}
+	case ofQuery:
+		value, ok := parameter(req.Query(), v.name)
+		if !ok {
+			return nil
+		}
+		return v.lists[string(value)]
+	case ofMethod:
+		return v.lists[string(req.MethodName())]
+	default:
+		return v.lists[string(req.Host())]
+	}
+}
+
+// node is a node of a radix tree of beginnings of paths.
+type node struct {
+	label    string // what leads here from the parent
+	list     list
+	first    []byte // of the children's labels, in the children's order
+	children []*node
+}
+
+// insert returns the node of a text, making it when it is not there.
+func (n *node) insert(text string) *node {
+	for {
+		if text == "" {
+			return n
+		}
+		i := slices.Index(n.first, text[0])
+		if i < 0 {
+			child := &node{label: text}
+			n.first, n.children = append(n.first, text[0]), append(n.children, child)
+			return child
+		}
+		child := n.children[i]
+		same := 0
+		for same < len(text) && same < len(child.label) && text[same] == child.label[same] {
+			same++
+		}
+		if same < len(child.label) {
+			upper := &node{label: child.label[:same], first: []byte{child.label[same]}, children: []*node{child}}
+			child.label = child.label[same:]
+			n.children[i] = upper
+			child = upper
+		}
+		n, text = child, text[same:]
+	}
+}
+
+// next steps to the child whose label the rest begins with, and to what follows it; nil when there is none.
+func (n *node) next(rest []byte) (*node, []byte) {
+	if len(rest) == 0 {
+		return nil, nil
+	}
+	for i, c := range n.first {
+		if c != rest[0] {
+			continue
+		}
+		child := n.children[i]
+		if len(rest) < len(child.label) || string(rest[:len(child.label)]) != child.label {
+			return nil, nil
+		}
+		return child, rest[len(child.label):]
+	}
+	return nil, nil
+}
+
+// nextFolded is next in a tree of texts in lower case, with ASCII letters of the rest in any case.
+func (n *node) nextFolded(rest []byte) (*node, []byte) {
+	if len(rest) == 0 {
+		return nil, nil
+	}
+	for i, c := range n.first {
+		if c != lower(rest[0]) {
+			continue
+		}
+		child := n.children[i]
+		if !beginsFolded(rest, child.label) {
+			return nil, nil
+		}
+		return child, rest[len(child.label):]
+	}
+	return nil, nil
+}

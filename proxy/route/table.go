@@ -1,0 +1,235 @@
+package route
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// Table is the compiled route table of one port of a host, for one caller. It is immutable.
+type Table struct {
+	Host     string
+	Port     int
+	Protocol mesh.Protocol // of the port; HTTP when the service does not say
+	Rules    []Rule        // in order of precedence
+
+	entries []entry
+	index   index
+
+	// What it was compiled from, to know when it still holds.
+	source *mesh.RouteTable // nil: the host has no rules
+	named  map[string]*mesh.Service
+}
+
+// entry is one match of one rule; a rule without matches is one entry. Entries are in the order in which they are tried.
+type entry struct {
+	rule    int
+	match   *mesh.Match // nil: the rule has none
+	matcher *Matcher
+}
+
+// Lookup finds the first rule that the request satisfies; the Hit is zero when there is none, and for a nil table. It allocates nothing, unless a tested header occurs several times.
+func (t *Table) Lookup(req Request) Hit {
+	if t == nil {
+		return Hit{}
+	}
+	i := t.index.first(t.entries, req)
+	if i < 0 {
+		return Hit{}
+	}
+	return t.hit(i)
+}
+
+func (t *Table) hit(i int) Hit {
+	e := &t.entries[i]
+	return Hit{Rule: &t.Rules[e.rule], Match: e.match}
+}
+
+// defaultRetry is the retry policy of hosts without rules, as in Istio: two more attempts when no connection could be made. (Istio's other default conditions are about
+// HTTP/2 streams and gRPC statuses, and do not occur in HTTP/1.1.)
+func defaultRetry() *mesh.Retry {
+	return &mesh.Retry{Attempts: 2, On: []mesh.RetryOn{mesh.OnConnectFailure}, BackoffBase: mesh.DefaultBackoffBase}
+}
+
+// tableCompiler compiles one table.
+type tableCompiler struct {
+	snapshot *mesh.Snapshot
+	caller   mesh.Workload
+	from     string // the caller's logical name
+	out      *Table
+	errs     []error
+}
+
+// ImplicitRule is the name of the rule of a host that has none.
+const ImplicitRule = "default"
+
+func (c *tableCompiler) compile() (*Table, error) {
+	t := c.out
+	t.named = map[string]*mesh.Service{}
+	t.Protocol = c.protocol()
+	if t.source == nil {
+		t.Rules = []Rule{c.implicit()}
+		t.entries = []entry{{}}
+	} else {
+		t.Rules = make([]Rule, len(t.source.Routes))
+		for i := range t.source.Routes {
+			c.rule(i, &t.source.Routes[i])
+		}
+	}
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	t.index = newIndex(t.entries, t.Port)
+	return t, nil
+}
+
+func (c *tableCompiler) protocol() mesh.Protocol {
+	if svc := c.service(c.out.Host); svc != nil {
+		for _, p := range svc.Ports {
+			if p.Number == c.out.Port && p.Protocol != "" {
+				return p.Protocol
+			}
+		}
+	}
+	return mesh.HTTP
+}
+
+// service resolves a host, and remembers that the table depends on it.
+func (c *tableCompiler) service(host string) *mesh.Service {
+	svc := c.snapshot.Services[host]
+	c.out.named[host] = svc
+	return svc
+}
+
+// rule compiles rule i, and its matches to entries.
+func (c *tableCompiler) rule(i int, r *mesh.Route) {
+	before := len(c.errs)
+	c.out.Rules[i] = c.resolve(r)
+	if len(r.Matches) == 0 {
+		c.out.entries = append(c.out.entries, entry{rule: i})
+	}
+	for j := range r.Matches {
+		m, err := CompileMatch(&r.Matches[j], c.caller.Labels)
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("match %d: %w", j, err))
+		}
+		c.out.entries = append(c.out.entries, entry{rule: i, match: &r.Matches[j], matcher: m})
+	}
+	for j, err := range c.errs[before:] {
+		c.errs[before+j] = fmt.Errorf("routes %s: route %d (%s): %w", mesh.HostPort(c.out.Host, c.out.Port), i, r.Name, err)
+	}
+}
+
+// resolve compiles all of a rule but its matches.
+func (c *tableCompiler) resolve(r *mesh.Route) Rule {
+	rule := Rule{
+		Name: r.Name, Route: r, Edge: c.edge(c.out.Host), ID: SplitID(c.out.Host, c.out.Port, r.Name),
+		Timeout: r.Timeout, Retry: withBackoff(r.Retry), Response: appendEdits(nil, r.Response),
+	}
+	rule.EdgeName = rule.Edge.String()
+	actions := 0
+	for _, acts := range []bool{len(r.Split) > 0, r.Redirect != nil, r.Direct != nil} {
+		if acts {
+			actions++
+		}
+	}
+	if actions != 1 {
+		c.errs = append(c.errs, fmt.Errorf("exactly one of split, redirect and direct must act, not %d", actions))
+	}
+	var sum uint64
+	for _, d := range r.Split {
+		rule.Arms = append(rule.Arms, c.arm(r, d))
+		rule.weights = append(rule.weights, d.Weight)
+		sum += uint64(d.Weight)
+	}
+	if len(r.Split) > 0 && sum == 0 {
+		c.errs = append(c.errs, errors.New("the weights add up to 0"))
+	}
+	if sum > 0 {
+		rule.share(sum)
+	}
+	return rule
+}
+
+// share sets the arms' shares: what the split decides is the version at the end of an edge, so arms that agree in both add up.
+func (r *Rule) share(sum uint64) {
+	for i := range r.Arms {
+		arm := &r.Arms[i]
+		if arm.Version == "" {
+			continue
+		}
+		var same uint64
+		for j := range r.Arms {
+			if other := &r.Arms[j]; other.Version == arm.Version && other.Edge == arm.Edge {
+				same += uint64(r.weights[j])
+			}
+		}
+		arm.Share = float64(same) / float64(sum)
+	}
+}
+
+// arm resolves one destination. One that does not exist (yet, or any more) is not a mistake of the table: the other arms go on working, and Validate told whoever wrote it.
+func (c *tableCompiler) arm(r *mesh.Route, d mesh.Destination) Arm {
+	arm := Arm{
+		Destination: d, Host: d.Host, Port: d.Port, Endpoints: mesh.HostPort(d.Host, d.Port), Edge: c.edge(d.Host),
+		// Envoy applies the most specific level first, so that the route has the last word.
+		Request:  appendEdits(appendEdits(nil, d.Request), r.Request),
+		Response: appendEdits(appendEdits(nil, d.Response), r.Response),
+	}
+	arm.EdgeName = arm.Edge.String()
+	svc := c.service(d.Host)
+	if svc == nil {
+		arm.Missing = "no such service: " + d.Host
+		return arm
+	}
+	if d.Subset == "" {
+		return arm
+	}
+	i := slices.IndexFunc(svc.Subsets, func(s mesh.Subset) bool { return s.Name == d.Subset })
+	if i < 0 {
+		arm.Missing = fmt.Sprintf("%s has no subset %q", mesh.LogicalName(d.Host), d.Subset)
+		return arm
+	}
+	arm.Labels = svc.Subsets[i].Labels
+	arm.Version = arm.Labels[mesh.LabelVersion]
+	return arm
+}
+
+// implicit is the rule of a host without rules.
+func (c *tableCompiler) implicit() Rule {
+	r := &mesh.Route{
+		Name:  ImplicitRule,
+		Split: []mesh.Destination{{Host: c.out.Host, Port: c.out.Port, Weight: 100}},
+		Retry: defaultRetry(),
+	}
+	rule := c.resolve(r)
+	rule.Implicit = true
+	return rule
+}
+
+func (c *tableCompiler) edge(host string) mesh.Edge {
+	return mesh.Edge{From: c.from, To: mesh.LogicalName(host)}
+}
+
+// SplitID is the id of the chance draws of a rule's split: LOGICAL-HOST:PORT/RULE.
+func SplitID(host string, port int, rule string) string {
+	return mesh.LogicalName(host) + ":" + strconv.Itoa(port) + "/" + rule
+}
+
+// CallerName is the logical name by which edges refer to a caller: its service, or else its own name, with ".namespace" appended outside the default namespace.
+func CallerName(w mesh.Workload) string {
+	return mesh.LogicalName(mesh.FQDN(cmp.Or(w.Service, w.Name), cmp.Or(w.Namespace, mesh.DefaultNamespace)))
+}
+
+func withBackoff(r *mesh.Retry) *mesh.Retry {
+	if r == nil || r.BackoffBase > 0 {
+		return r
+	}
+	with := *r
+	with.BackoffBase = mesh.DefaultBackoffBase
+	return &with
+}

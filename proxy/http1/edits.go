@@ -52,12 +52,16 @@ func (e *Edits) Delete(name string) bool {
 	return true
 }
 
-// DeleteKnown deletes every line of a known header, or of a whole family, that came with the head; not those that are added. False when it may not be deleted.
+// DeleteKnown deletes every line of a known header that came with the head; not those that are added. For a family, XMeshtestOther say, it deletes every name with
+// its prefix, those with a number of their own included. False when it may not be deleted.
 func (e *Edits) DeleteKnown(id Known) bool {
 	if id == Unknown || id == Host || framing.has(id) {
 		return false
 	}
 	e.deleted.add(id)
+	if id.isFamily() {
+		e.deleted.addAll(familyMembers[id])
+	}
 	return true
 }
 

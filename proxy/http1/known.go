@@ -1,5 +1,7 @@
 package http1
 
+import "strings"
+
 // Known is the number of a header name that the proxy gives a meaning to, recognised while parsing; 0 is any other name.
 type Known uint8
 
@@ -152,6 +154,7 @@ func setOf(ids ...Known) (s knownSet) {
 }
 
 func (s *knownSet) add(id Known)      { s[id>>6] |= 1 << (id & 63) }
+func (s *knownSet) addAll(o knownSet) { s[0] |= o[0]; s[1] |= o[1] }
 func (s *knownSet) has(id Known) bool { return s[id>>6]&(1<<(id&63)) != 0 }
 
 var (
@@ -162,6 +165,21 @@ var (
 	// trailerOK are the known fields that may be trailers; RFC 9110, 6.5.1 forbids the others, or the mesh judges them before the body ends.
 	trailerOK = setOf(GRPCStatus, GRPCMessage, GRPCStatusDetailsBin)
 )
+
+// members are the names that a family's prefix covers, those with a number of their own included.
+func (k Known) members() (s knownSet) {
+	prefix := strings.TrimSuffix(k.String(), "*")
+	for id, name := range knownNames {
+		if strings.HasPrefix(name, prefix) {
+			s.add(Known(id))
+		}
+	}
+	return s
+}
+
+var familyMembers = map[Known]knownSet{
+	XForwardedOther: XForwardedOther.members(), XEnvoyFaultOther: XEnvoyFaultOther.members(), XEnvoyOther: XEnvoyOther.members(), XMeshtestOther: XMeshtestOther.members(),
+}
 
 // knownTable is an open hash table over knownNames, so that recognition costs one probe in the common case.
 var knownTable = buildKnownTable()

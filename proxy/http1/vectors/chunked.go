@@ -129,11 +129,12 @@ func ChunkedBodies() []Chunked {
 		trailer("bare-lf", "X: a\nY: b", "bare_lf"),
 		trailer("underscores", "Content_Length: 5", "header_underscore"),
 	}
-	for name, line := range map[string]string{"header_too_large": "X: " + strings.Repeat("v", 33<<10), "too_many_headers": strings.Repeat("X: v\r\n", 100) + "X: v"} {
-		v := trailer(name, line, name)
+	limited := func(line, reason string) Chunked {
+		v := trailer(reason, line, reason)
 		v.Status = 431
-		list = append(list, v)
+		return v
 	}
+	list = append(list, limited("X: "+strings.Repeat("v", 33<<10), "header_too_large"), limited(strings.Repeat("X: v\r\n", 100)+"X: v", "too_many_headers"))
 	for _, name := range []string{
 		"Content-Length", "Transfer-Encoding", "Host", "Authorization", "Content-Type", "Content-Encoding", "Content-Range", "Trailer", "Connection", "Upgrade", "TE", "Expect",
 		"Cookie", "Set-Cookie", "WWW-Authenticate", "Proxy-Authorization", "Cache-Control", "Max-Forwards", "Range", "If-Match", "X-Forwarded-For", "X-Forwarded-Anything",

@@ -172,6 +172,9 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 	}
 	full := mesh.Resolve(host, o.namespace)
 	svc := c.rules.Services[full]
+	if name, namespace, ok := strings.Cut(host, "."); svc == nil && ok { // NAME.NAMESPACE, unless it is the full name of something outside the mesh
+		svc = c.rules.Services[mesh.FQDN(name, namespace)]
+	}
 	if svc == nil {
 		var known []string
 		for _, h := range slices.Sorted(maps.Keys(c.rules.Services)) {

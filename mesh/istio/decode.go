@@ -74,13 +74,16 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 		return
 	}
 	desc := m.Descriptor()
-	oneofs := map[protoreflect.Name]string{}
+	oneofs, seen := map[protoreflect.Name]string{}, map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		where := join(path, key.Value)
 		f := desc.Fields().ByJSONName(key.Value)
 		known := honouredFields(desc)
 		switch {
+		case seen[key.Value]:
+			d.at(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
+			continue
 		case f == nil:
 			d.problems = append(d.problems, Problem{Code: CodeUnknown, File: d.file, Line: key.Line, Col: key.Column, Path: where,
 				Message: fmt.Sprintf("unknown field %q", key.Value), Word: key.Value, Known: known})
@@ -93,6 +96,7 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 			d.at(key, CodeNotHonoured, where, hint, "%s is not honoured yet", key.Value)
 			continue
 		}
+		seen[key.Value] = true
 		if one := f.ContainingOneof(); one != nil && !one.IsSynthetic() {
 			if other := oneofs[one.Name()]; other != "" {
 				d.at(key, CodeInvalid, where, "remove one of them", "%s and %s cannot both be set", other, key.Value)

@@ -1,0 +1,44 @@
+package main
+
+const chainHelp = `A hop of a chain of services. It calls its upstreams and answers with its own name and version, followed by their answers:
+
+  frontend-v1 -> middleware-canary -> backend-v1 -> 2026-01-02T15:04:05Z
+
+With "Accept: application/json" the answer is a tree. A request with the header "fail: 0.3" fails here, with status 500, with the
+probability 0.3. Passed on: x-request-id, traceparent, tracestate, baggage, b3, x-b3-*, x-dev-user and fail. When an upstream fails, its status is the hop's;
+502 stands for one that does not answer, 504 for one that takes too long.
+
+Settings of this application:
+  SERVICE_NAME      must be set
+  UPSTREAM_URI      URLs to call, comma separated, in order; empty for the last hop
+  UPSTREAM_TIMEOUT  for all upstreams together (15s)
+  DROP_HEADER       headers that are not passed on, comma separated: a defect. x-b3-* drops all that begin so
+  PROXY             env: call through http_proxy, except for no_proxy and loopback addresses; none (the default): directly
+`
+
+const timeHelp = `An ordinary service outside the mesh: / answers the current time (RFC 3339, UTC); a JSON object with "Accept: application/json".
+`
+
+const echoHelp = `Answers any request with a JSON object of what arrived: method, URI, host, headers and peer address.
+`
+
+const sharedHelp = `Settings of every application (default):
+  HOST, PORT        where to listen (127.0.0.1, 8080); PORT=0 lets the system choose
+  SERVICE_NAME      name (the application's), and
+  SERVICE_VERSION   version (v1) that sign the answers
+  SEED              of all draws (0). Which requests fail and how long they take follows from it, the name, the version, the request's x-request-id
+                    and, for a retry, its x-envoy-attempt-count
+  LATENCY_MEDIAN    own latency of a request (0s)
+  LATENCY_SIGMA     of its logarithm: lognormal latency (0: constant)
+  LATENCY_FACTOR    multiplies the latency (1)
+  READY_DELAY       not ready before: /healthz, and everything else, answers 503 (0s)
+  SLOW_START        after it is ready the latency is multiplied, by less and less for this long (0s), beginning with
+  SLOW_START_FACTOR (10)
+  ERROR_RATE        share of the requests, 0 to 1, that fail (0), with
+  ERROR_STATUS      status 400 to 599 (500)
+  CRASH_AFTER       exits with code 3 after so many answers (0: never)
+  LEAK              memory that each request leaves behind: 4096, 64KiB, 1MiB (0)
+
+/healthz answers 200 when the service is ready, else 503. SIGTERM lets requests in flight finish, for at most 5 s.
+Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage or settings (all mistakes are told at once), 3 crashed as configured.
+`

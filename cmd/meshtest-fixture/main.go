@@ -1,0 +1,114 @@
+// Command meshtest-fixture is the sample applications that scenarios put into a mesh, in one binary: each is a sub-command, and its
+// settings are environment variables.
+//
+// Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage or settings, 3 crashed as configured (CRASH_AFTER).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meshtest.dev/meshtest/internal/fixture"
+	"meshtest.dev/meshtest/internal/fixture/chain"
+	"meshtest.dev/meshtest/internal/fixture/clock"
+	"meshtest.dev/meshtest/internal/fixture/echo"
+	"meshtest.dev/meshtest/internal/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// serveError tells what went wrong while serving from what was wrong with the call.
+type serveError struct{ error }
+
+func (e serveError) Unwrap() error { return e.error }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	var serving serveError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &serving):
+		fmt.Fprintln(stderr, "meshtest-fixture:", err)
+		return 1
+	default:
+		fmt.Fprintln(stderr, "meshtest-fixture:", err)
+		return 2
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "meshtest-fixture",
+		Short:         "The sample applications of meshtest's scenarios",
+		Long:          "The sample applications of meshtest's scenarios: small HTTP services that know nothing of the mesh.",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.New("name an application: chain, time or echo (see --help)")
+		},
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(
+		application("chain", "Call the next services and sign their answer", chainHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := chain.Read(env)
+			return config.Config, func() fixture.Handler { return chain.New(config) }
+		}),
+		application("time", "Tell the time: a service outside the mesh", timeHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := env.Config("time")
+			return config, func() fixture.Handler { return clock.New(config, time.Now) }
+		}),
+		application("echo", "Answer with the request as it arrived", echoHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := env.Config("echo")
+			return config, func() fixture.Handler { return echo.New(config) }
+		}),
+		&cobra.Command{
+			Use:   "version",
+			Short: "Print the version",
+			Args:  cobra.NoArgs,
+			Run: func(cmd *cobra.Command, _ []string) {
+				fmt.Fprintln(cmd.OutOrStdout(), "meshtest-fixture", version.String())
+			},
+		},
+	)
+	return root
+}
+
+// application is the sub-command of one application: read gets all its settings, then make builds it.
+func application(name, short, help string, read func(*fixture.Env) (config fixture.Config, make func() fixture.Handler)) *cobra.Command {
+	return &cobra.Command{
+		Use:   name,
+		Short: short,
+		Long:  help + "\n" + sharedHelp,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			env := fixture.NewEnv(os.LookupEnv)
+			config, make := read(env)
+			if err := env.Err(); err != nil {
+				return fmt.Errorf("wrong settings in the environment:\n%w", err)
+			}
+			if err := fixture.New(config, make(), os.Exit).Run(cmd.Context()); err != nil {
+				return serveError{err}
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,307 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"meshtest.dev/meshtest/analyzer/sequential"
+	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/metrics/promql"
+)
+
+// Limits of the self-checks. A run that is outside them has not seen what it judges.
+const (
+	minAchieved   = 0.98 // of the requests that the schedule has
+	maxMinted     = 0.01 // of the requests on an edge that is judged or faulted
+	maxDisagree   = 0.02 // between two counts of the same requests
+	disagreeSlack = 10   // requests under way when one was counted and the other was not
+	faultSurprise = 0.9999
+)
+
+// Query answers a PromQL query now.
+func (c *conductor) Query(ctx context.Context, query string) (float64, bool, error) {
+	value, err := c.engine.Instant(ctx, query, time.Now())
+	if err != nil {
+		return 0, false, err
+	}
+	n, found := value.One()
+	switch found {
+	case promql.Number:
+		return n, true, nil
+	case promql.Many:
+		return 0, false, fmt.Errorf("the query has more than one value: aggregate it, with sum() or max()")
+	default:
+		return 0, false, nil
+	}
+}
+
+// selfCheck is one check of the run itself.
+type selfCheck struct {
+	name string
+	do   func() (reason string, ok bool)
+}
+
+// selfChecks asks whether the evidence can be believed, and records every answer.
+func (c *conductor) selfChecks() []finding {
+	checks := []selfCheck{{"evidence", c.checkEvidence}, {"load", c.checkLoad}, {"load-joins-edge", c.checkJoin}, {"request-keys", c.checkKeys}}
+	if c.Plan.Rollout != nil {
+		checks = append(checks, selfCheck{"split", c.checkSplit})
+	}
+	checks = append(checks, selfCheck{"versions", c.checkVersions}, selfCheck{"metrics", c.checkMetrics})
+	for _, f := range c.faults {
+		if f.ever {
+			checks = append(checks, selfCheck{"fault " + f.ID, func() (string, bool) { return c.checkFault(f) }})
+		} else {
+			c.note("info", "fault "+f.ID+" was not reached")
+		}
+	}
+	var findings []finding
+	for _, check := range checks {
+		reason, ok := check.do()
+		event := journal.SelfCheck{Name: check.name, OK: ok, Reason: reason}
+		if !ok {
+			event.Voids = "run"
+			findings = append(findings, finding{Invalid, check.name + ": " + reason})
+		}
+		c.rec.record(event)
+	}
+	return findings
+}
+
+// checkEvidence: every sidecar told everything, to the end.
+func (c *conductor) checkEvidence() (string, bool) {
+	ended := c.loadEndedAt()
+	for _, name := range slices.Sorted(maps.Keys(c.sources)) {
+		switch src := c.sources[name]; {
+		case src.failure != nil:
+			return fmt.Sprintf("%s: %v", name, src.failure), false
+		case !src.heard:
+			return name + " has told nothing", false
+		case src.lost > 0:
+			return fmt.Sprintf("%d blocks of %s are missing", src.lost, name), false
+		case src.until < ended:
+			return fmt.Sprintf("%s fell silent %.1f s before the load ended", name, (ended - src.until).Seconds()), false
+		}
+	}
+	return fmt.Sprintf("%d sidecars told everything", len(c.sources)), true
+}
+
+// loadEndedAt is when the last request was answered.
+func (c *conductor) loadEndedAt() time.Duration {
+	var end time.Duration
+	for _, s := range c.loads {
+		if s.result != nil {
+			end = max(end, c.loadBegan+s.result.End)
+		}
+	}
+	return end
+}
+
+// checkLoad: the load that was planned is the load that was sent.
+func (c *conductor) checkLoad() (string, bool) {
+	var scheduled, sent uint64
+	for _, s := range c.loads {
+		switch r := s.result; {
+		case s.err != nil:
+			return fmt.Sprintf("%s: %v", s.Name, s.err), false
+		case r == nil:
+			return s.Name + " never ended", false
+		case r.Scheduled == 0:
+			return s.Name + " had nothing to send", false
+		case r.Achieved() < minAchieved:
+			return fmt.Sprintf("%s sent %d of %d requests (%.1f %%, at least %g %% are needed)", s.Name, r.Sent, r.Scheduled, 100*r.Achieved(), 100*minAchieved), false
+		case r.Completed == 0:
+			return s.Name + " had no answer", false
+		default:
+			scheduled += r.Scheduled
+			sent += r.Sent
+		}
+	}
+	if scheduled == 0 {
+		return "there was no load", false
+	}
+	return fmt.Sprintf("%d of %d requests were sent", sent, scheduled), true
+}
+
+// checkJoin: what users felt and what the edge saw are the same requests.
+func (c *conductor) checkJoin() (string, bool) {
+	for _, s := range c.loads {
+		if s.result == nil {
+			continue
+		}
+		seen := c.tally.sum("edge", mesh.LogicalName(s.Host), s.Name, "")
+		felt := s.result.Completed - s.result.Errors["refused"]
+		if disagree(seen.requests, felt) {
+			return fmt.Sprintf("%s: the load had %d answers, the edge saw %d requests", s.Name, felt, seen.requests), false
+		}
+		if disagree(seen.failed, s.result.Bad()) {
+			return fmt.Sprintf("%s: the load saw %d failures, the edge %d", s.Name, s.result.Bad(), seen.failed), false
+		}
+	}
+	return "the load and the edge saw the same requests", true
+}
+
+func disagree(a, b uint64) bool {
+	difference := max(a, b) - min(a, b)
+	return difference > disagreeSlack && float64(difference) > maxDisagree*float64(max(a, b))
+}
+
+// checkKeys: the request key survives the applications on the edges that matter.
+func (c *conductor) checkKeys() (string, bool) {
+	matter := map[mesh.Edge]bool{}
+	if r := c.Plan.Rollout; r != nil {
+		matter[r.Edge] = true
+	}
+	for _, f := range c.faults {
+		matter[mesh.Edge{From: f.From, To: f.To}] = true
+	}
+	for _, src := range c.sources {
+		for edge, n := range src.seen {
+			if matter[edge] && float64(n.Minted) > maxMinted*float64(n.Seen) {
+				return fmt.Sprintf("%d of %d requests on %s came without %s: an application in front of it drops the header", n.Minted, n.Seen, edge, mesh.HeaderRequestID), false
+			}
+		}
+	}
+	return "request keys arrive", true
+}
+
+// checkSplit: the versions got what the run asked for.
+func (c *conductor) checkSplit() (string, bool) {
+	switch {
+	case c.splits.wrong != "":
+		return c.splits.wrong, false
+	case c.mixture.Rejects(sequential.SplitAlpha):
+		return fmt.Sprintf("the versions did not get the requests that the weights say (p < %.2g)", c.mixture.PValue()), false
+	default:
+		return "the versions got what the weights say", true
+	}
+}
+
+// checkVersions: callers and callees agree on who answered. The callee's sidecar knows its own version; the caller's has it from configuration.
+func (c *conductor) checkVersions() (string, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), healTimeout)
+	defer cancel()
+	compared := 0
+	for _, w := range c.Plan.Workloads {
+		if w.External || w.Protocol != mesh.HTTP {
+			continue
+		}
+		query := fmt.Sprintf(`sum(istio_requests_total{reporter="destination",destination_app=%q,destination_version=%q})`, w.Service, w.Version)
+		answered, ok, err := c.Query(ctx, query)
+		if err != nil {
+			return err.Error(), false
+		}
+		sent := c.tally.sum("", mesh.LogicalName(w.Host), "", w.Version)
+		reached := sent.attempts
+		if !ok && reached > disagreeSlack {
+			return fmt.Sprintf("callers sent %d requests to %s, and its sidecars report none", reached, w.Name), false
+		}
+		if disagree(uint64(answered), reached) {
+			return fmt.Sprintf("callers sent %d requests to %s, its own sidecars counted %.0f", reached, w.Name, answered), false
+		}
+		compared++
+	}
+	return fmt.Sprintf("callers and callees agree about %d versions", compared), true
+}
+
+// checkMetrics: every sidecar's metrics were there to be queried.
+func (c *conductor) checkMetrics() (string, bool) {
+	health := c.scraper.Health()
+	for _, h := range health {
+		switch {
+		case h.Scrapes == h.Failed:
+			return fmt.Sprintf("the metrics of %s were never scraped: %v", h.Labels["instance"], h.LastErr), false
+		case h.Rejected > 0:
+			return fmt.Sprintf("%d samples of %s were refused", h.Rejected, h.Labels["instance"]), false
+		}
+	}
+	if len(health) < len(c.sidecars) {
+		return fmt.Sprintf("%d of %d sidecars were scraped", len(health), len(c.sidecars)), false
+	}
+	return fmt.Sprintf("%d sidecars were scraped", len(health)), true
+}
+
+// checkFault: the fault hit what it was to hit, as often as it was to, and is over.
+func (c *conductor) checkFault(f *faultRun) (string, bool) {
+	total := f.total()
+	held := len(f.accounts) > 0
+	switch {
+	case f.refused != nil:
+		return f.refused.Error(), false
+	case len(c.holdersOf(f)) == 0:
+		return "no sidecar executes it", false
+	case f.lapsed != "":
+		return fmt.Sprintf("its lease lapsed at %s: nobody renewed it", f.lapsed), false
+	case !held:
+		return "no sidecar ever held it", false
+	case total.Matched < f.MinMatched:
+		return fmt.Sprintf("it matched %d requests, at least %d are needed: it had nothing to act on", total.Matched, f.MinMatched), false
+	case len(f.settled) < len(c.holdersOf(f)):
+		return "it is not known to be over", false
+	case total.Active > 0:
+		return fmt.Sprintf("%d of its effects outlived it", total.Active), false
+	}
+	if reason := c.faultDeeds(f, total); reason != "" {
+		return reason, false
+	}
+	return fmt.Sprintf("matched %d, injected %d, over", total.Matched, total.Injected()), true
+}
+
+// faultDeeds says how what a fault did contradicts what it was to do; "" when it does not.
+func (c *conductor) faultDeeds(f *faultRun, total mesh.Accounting) string {
+	if f.First == 0 && f.Every == 0 && f.Max == 0 {
+		if f.Abort != nil && !sequential.ProportionWithin(total.Aborted, total.Matched, f.Abort.Share, faultSurprise) {
+			return fmt.Sprintf("it aborted %d of %d requests, and %.4g %% were to be", total.Aborted, total.Matched, 100*f.Abort.Share)
+		}
+		if f.Delay != nil && !sequential.ProportionWithin(total.Delayed, total.Matched, f.Delay.Share, faultSurprise) {
+			return fmt.Sprintf("it delayed %d of %d requests, and %.4g %% were to be", total.Delayed, total.Matched, 100*f.Delay.Share)
+		}
+	} else if total.Injected()+total.Overflow == 0 {
+		return fmt.Sprintf("it did nothing to any of %d requests", total.Matched)
+	}
+	if f.At == mesh.AtRequest && f.Abort != nil && mesh.Failed(f.Abort.Status) {
+		if seen := c.tally.sum(f.From, f.To, "", "").byFault; disagree(seen, total.Aborted) || (seen == 0 && total.Aborted > 0) {
+			return fmt.Sprintf("it says that it aborted %d requests, and callers saw %d", total.Aborted, seen)
+		}
+	}
+	return ""
+}
+
+// account works out what the mesh itself used while load ran.
+func (c *conductor) account() {
+	if c.usage == nil || c.mesh == nil {
+		return
+	}
+	now := c.mesh.Usage()
+	cost := journal.Cost{Sidecars: len(c.sidecars)}
+	for _, s := range c.sidecars {
+		after, alive := now[s.Process]
+		if !alive {
+			continue
+		}
+		cost.CPU += after.CPU - c.usage[s.Process].CPU
+		cost.RSS += after.RSS
+	}
+	for _, cell := range c.tally.cells {
+		cost.Requests += cell.requests + cell.attempts // at the caller's sidecar and at the callee's
+	}
+	if cost.Requests > 0 {
+		cost.PerThousand = time.Duration(float64(cost.CPU) / float64(cost.Requests) * 1000)
+	}
+	c.cost = &cost
+	c.rec.record(cost)
+}
+
+// isSelfCheck records a self-check that ended the run.
+func (c *conductor) recordSelfCheck(err error) {
+	var failed errSelfCheck
+	if errors.As(err, &failed) {
+		c.rec.record(journal.SelfCheck{Name: strings.TrimSpace(failed.name), OK: false, Reason: failed.reason, Voids: "run"})
+	}
+}

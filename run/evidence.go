@@ -1,0 +1,221 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"meshtest.dev/meshtest/analyzer"
+	"meshtest.dev/meshtest/env"
+	"meshtest.dev/meshtest/internal/hist"
+	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/rollout"
+)
+
+// source is one sidecar's stream of evidence.
+type source struct {
+	instance string
+	next     uint64        // sequence number of the block that is due
+	lost     uint64        // blocks that never came
+	offset   time.Duration // the sidecar's clock plus this is the run's: the smallest difference seen
+	heard    bool
+	until    time.Duration // on the run's clock: everything that ended before has been told
+	failure  error
+	seen     map[mesh.Edge]mesh.EdgeCount
+}
+
+// listen hears a sidecar's evidence until ctx ends.
+func (c *conductor) listen(ctx context.Context, s env.Sidecar) {
+	src := &source{instance: s.Workload.Instance, seen: map[mesh.Edge]mesh.EdgeCount{}}
+	c.sources[src.instance] = src
+	c.watching.Go(func() {
+		err := s.Direct.Evidence(ctx, 0, func(b mesh.EvidenceBlock) error {
+			at := c.rec.now()
+			c.tell(ctx, func() { c.hear(src, b, at) })
+			return nil
+		})
+		if ctx.Err() == nil {
+			if err == nil {
+				err = io.ErrUnexpectedEOF
+			}
+			c.tell(ctx, func() { src.failure = err })
+		}
+	})
+}
+
+// hear takes a block in.
+func (c *conductor) hear(src *source, b mesh.EvidenceBlock, at time.Duration) {
+	if src.heard && b.Seq > src.next {
+		src.lost += b.Seq - src.next
+	}
+	if d := at - b.End; !src.heard || d < src.offset {
+		src.offset = d
+	}
+	src.heard, src.next = true, b.Seq+1
+	src.until = b.End + src.offset
+	for _, e := range b.Edges {
+		sum := src.seen[e.Edge]
+		src.seen[e.Edge] = mesh.EdgeCount{Edge: e.Edge, Seen: sum.Seen + e.Seen, Minted: sum.Minted + e.Minted}
+	}
+	if len(b.Cells) == 0 && len(b.Errors) == 0 {
+		return
+	}
+	if err := c.tally.add(b); err != nil {
+		src.failure = err
+	}
+	c.rec.recordFrom(journal.Source{Name: src.instance, At: b.End, Offset: src.offset, Error: at - src.offset - b.End}, journalBlock(b, src.offset))
+	if c.edge == nil {
+		return
+	}
+	if err := c.watchSplit(b); err != nil {
+		src.failure = err
+	}
+	if c.machine.Outcome() != rollout.None {
+		return // after the decision evidence decides nothing any more
+	}
+	observed, err := c.edge.Observe(b, src.until)
+	if err != nil {
+		src.failure = err
+	}
+	c.panel.Observe(observed)
+}
+
+// journalBlock is a block in the journal's words, on the run's clock.
+func journalBlock(b mesh.EvidenceBlock, offset time.Duration) journal.Evidence {
+	e := journal.Evidence{Instance: b.Instance, Seq: b.Seq, Start: b.Start + offset, End: b.End + offset}
+	for _, cell := range b.Cells {
+		e.Cells = append(e.Cells, journal.Cell{
+			From: cell.Edge.From, To: cell.Edge.To, Stream: cell.Stream, Route: cell.Route, Version: cell.Version, Share: cell.Share,
+			Requests: cell.Requests, Failed: cell.Failed, ByFault: cell.ByFault, ByMesh: cell.ByMesh, Attempts: cell.Attempts, Latency: cell.Latency,
+		})
+	}
+	for _, f := range b.Errors {
+		e.Errors = append(e.Errors, journal.Failure{
+			At: f.At + offset, From: f.Edge.From, To: f.Edge.To, Key: f.Key, Version: f.Version, Status: f.Status, Reason: f.Reason, Latency: f.Latency,
+		})
+	}
+	return e
+}
+
+// settle waits until every sidecar has told everything that happened while load ran.
+func (c *conductor) settle(ctx context.Context) error {
+	ended := c.rec.now()
+	timeout := time.NewTimer(quietTimeout)
+	defer timeout.Stop()
+	for {
+		late := c.late(ended)
+		if late == "" {
+			return nil
+		}
+		c.Waiting("the last evidence of " + late)
+		select {
+		case e := <-c.events:
+			e()
+		case <-timeout.C:
+			return nil // the self-check on evidence says who is silent
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (c *conductor) late(than time.Duration) string {
+	for _, name := range slices.Sorted(maps.Keys(c.sources)) {
+		if src := c.sources[name]; src.failure == nil && src.until < than {
+			return name
+		}
+	}
+	return ""
+}
+
+// tally adds all evidence up.
+type tally struct {
+	cells map[tallyKey]*tallied
+}
+
+type tallyKey struct {
+	edge    mesh.Edge
+	stream  string
+	version string
+}
+
+type tallied struct {
+	requests, failed, byFault, byMesh, attempts uint64
+	latency                                     hist.Histogram
+}
+
+func newTally() *tally { return &tally{cells: map[tallyKey]*tallied{}} }
+
+func (t *tally) add(b mesh.EvidenceBlock) error {
+	for _, cell := range b.Cells {
+		k := tallyKey{cell.Edge, cell.Stream, cell.Version}
+		sum := t.cells[k]
+		if sum == nil {
+			sum = &tallied{}
+			t.cells[k] = sum
+		}
+		sum.requests += cell.Requests
+		sum.failed += cell.Failed
+		sum.byFault += cell.ByFault
+		sum.byMesh += cell.ByMesh
+		sum.attempts += cell.Attempts
+		if err := sum.latency.AddSparse(cell.Latency); err != nil {
+			return fmt.Errorf("evidence of %s: %w", b.Instance, err)
+		}
+	}
+	return nil
+}
+
+// sum adds up what matches; an empty field matches everything.
+func (t *tally) sum(from, to, stream, version string) tallied {
+	var total tallied
+	for k, cell := range t.cells {
+		if (from == "" || k.edge.From == from) && (to == "" || k.edge.To == to) && (stream == "" || k.stream == stream) && (version == "" || k.version == version) {
+			total.requests += cell.requests
+			total.failed += cell.failed
+			total.byFault += cell.byFault
+			total.byMesh += cell.byMesh
+			total.attempts += cell.attempts
+			total.latency.Merge(&cell.latency)
+		}
+	}
+	return total
+}
+
+// measure starts the queries that are due. Answers come as events.
+func (c *conductor) measure(ctx context.Context) {
+	if c.panel == nil {
+		return
+	}
+	for _, q := range c.panel.Queries {
+		if !c.due(q) {
+			continue
+		}
+		c.queried[q] = c.rec.now()
+		c.querying.Go(func() {
+			value, ok, err := c.Query(ctx, q.Text)
+			if errors.Is(err, context.Canceled) {
+				return
+			}
+			c.tell(ctx, func() { q.Take(value, ok, err) })
+		})
+	}
+}
+
+// due reports whether a query is to be measured: at its interval, once the canary can have had traffic for that long.
+func (c *conductor) due(q *analyzer.Query) bool {
+	if c.step == 0 || c.machine.Outcome() != rollout.None {
+		return false
+	}
+	last, asked := c.queried[q]
+	if !asked {
+		c.queried[q] = c.rec.now()
+		return false
+	}
+	return c.rec.now() >= last+q.Interval
+}

@@ -1,0 +1,165 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/load"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/plan"
+	"meshtest.dev/meshtest/spec"
+)
+
+// loadWindow is the width of the windows in which reports show what users felt.
+const loadWindow = 250 * time.Millisecond
+
+// streamRun is one stream of load under way.
+type streamRun struct {
+	plan.Stream
+	timeline *load.Timeline
+	done     sync.WaitGroup
+	result   *load.Result // nil while it runs
+	err      error
+}
+
+// startLoads starts every stream. They end when stopped, or by themselves.
+func (c *conductor) startLoads(ctx context.Context) error {
+	for _, planned := range c.Plan.Streams {
+		s, err := c.stream(planned)
+		if err != nil {
+			return err
+		}
+		run := &streamRun{Stream: planned, timeline: load.NewTimeline(loadWindow)}
+		c.loads = append(c.loads, run)
+		c.rec.record(journal.Load{Name: planned.Name, Target: planned.Target, Rate: planned.Shape, State: journal.Begun})
+		run.done.Go(func() {
+			result, err := load.Run(ctx, s, run.timeline.Add)
+			// The conductor may be waiting for the stream instead of for events, so this event has a place of its own.
+			run.err = err
+			select {
+			case c.events <- func() { c.loadEnded(run, result) }:
+			case <-ctx.Done():
+				run.result = result
+			}
+		})
+	}
+	return nil
+}
+
+// stream is what load sends: to the edge, under the service's own name.
+func (c *conductor) stream(p plan.Stream) (load.Stream, error) {
+	address, ok := c.mesh.Entry(p.Host, p.Port)
+	if !ok {
+		return load.Stream{}, fmt.Errorf("load %s: the edge has no way to %s", p.Name, p.Host)
+	}
+	pacer, err := pacer(p.Load, c.Plan.Seed)
+	if err != nil {
+		return load.Stream{}, fmt.Errorf("load %s: %w", p.Name, err)
+	}
+	headers := http.Header{}
+	for name, text := range p.Load.Headers {
+		value, err := spec.Expand(text, c.loadReference)
+		if err != nil {
+			return load.Stream{}, fmt.Errorf("load %s: header %s: %w", p.Name, name, err)
+		}
+		headers.Set(name, value)
+	}
+	headers.Set(mesh.HeaderToken, c.mesh.Token())
+	return load.Stream{
+		Name: p.Name, Method: p.Load.Method, Headers: headers, Body: []byte(p.Load.Body),
+		URL:   "http://" + net.JoinHostPort(mesh.LogicalName(p.Host), strconv.Itoa(p.Port)) + p.Load.Path,
+		Pacer: pacer, Duration: p.Load.Duration, Timeout: p.Load.Timeout, MaxInFlight: p.Load.MaxInFlight,
+		Expect: []load.StatusRange{{Min: 200, Max: 499}}, Capture: []string{mesh.HeaderReason},
+		Dial: load.DialTo(address),
+	}, nil
+}
+
+// loadReference is what a header of the load may refer to.
+func (c *conductor) loadReference(r spec.Ref) (string, error) {
+	if r.Kind == spec.RefSeed {
+		return strconv.FormatUint(c.Plan.Seed, 10), nil
+	}
+	return "", fmt.Errorf("load knows only ${seed}")
+}
+
+// pacer makes the schedule of a stream.
+func pacer(s spec.Stream, seed uint64) (load.Pacer, error) {
+	curve, err := curve(s)
+	if err != nil {
+		return nil, err
+	}
+	if s.Arrival == spec.ArrivalPoisson {
+		return load.Poisson(curve, seed), nil
+	}
+	return curve, nil
+}
+
+func curve(s spec.Stream) (load.Curve, error) {
+	switch {
+	case s.Ramp != nil:
+		return load.Ramp(float64(s.Ramp.From), float64(s.Ramp.To), s.Ramp.Over)
+	case s.Sine != nil:
+		return load.Sine(load.Wave{Mean: float64(s.Sine.Mean), Amplitude: float64(s.Sine.Amplitude), Period: s.Sine.Period})
+	case len(s.Steps) > 0:
+		var steps []load.Step
+		for _, step := range s.Steps {
+			steps = append(steps, load.Step{Rate: float64(step.Rate), For: step.Duration})
+		}
+		return load.Steps(steps...)
+	default:
+		return load.Constant(float64(s.Rate))
+	}
+}
+
+// loadEnded notes the end of a stream.
+func (c *conductor) loadEnded(s *streamRun, r *load.Result) { s.result = r }
+
+// awaitLoads waits until every stream has ended, and records what each did.
+func (c *conductor) awaitLoads() {
+	for _, s := range c.loads {
+		s.done.Wait()
+	}
+	c.carryOutPending()
+	for _, s := range c.loads {
+		c.recordLoad(s)
+	}
+}
+
+// carryOutPending carries out the events that came while nobody listened.
+func (c *conductor) carryOutPending() {
+	for {
+		select {
+		case e := <-c.events:
+			e()
+		default:
+			return
+		}
+	}
+}
+
+func (c *conductor) recordLoad(s *streamRun) {
+	r := s.result
+	if r == nil {
+		return
+	}
+	errors := map[string]uint64{}
+	for class, n := range r.Errors {
+		errors[string(class)] = n
+	}
+	c.rec.record(journal.Load{
+		Name: s.Name, Target: s.Target, Rate: s.Shape, State: journal.Ended,
+		Scheduled: r.Scheduled, Sent: r.Sent, Completed: r.Completed, Errors: r.Bad(), ByStatus: r.Statuses, ByError: errors,
+		SlipP99: r.Slip.Quantile(.99), Latency: r.OK.Hist.AppendSparse(nil), LatencyMax: r.OK.Max,
+	})
+	for _, w := range s.timeline.Windows() {
+		c.rec.record(journal.LoadWindow{
+			Name: s.Name, Start: c.loadBegan + w.Start, Length: w.Width, Requests: w.Intended, Errors: w.Bad, Latency: w.OK.Hist.AppendSparse(nil),
+		})
+	}
+}

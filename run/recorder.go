@@ -1,0 +1,70 @@
+package run
+
+import (
+	"errors"
+	"regexp"
+	"sync"
+	"time"
+
+	"meshtest.dev/meshtest/journal"
+)
+
+// recorder writes the journal and lets others watch.
+type recorder struct {
+	begin    time.Time
+	states   *journal.Writer
+	evidence *journal.Writer
+	observe  func(time.Duration, journal.Event)
+	mu       sync.Mutex
+	err      error
+}
+
+func newRecorder(o Options) (*recorder, error) {
+	r := &recorder{begin: time.Now(), observe: o.Observe}
+	var err error
+	if r.states, err = journal.Create(o.Out, journal.StatesFile, true, r.now); err != nil {
+		return nil, err
+	}
+	if r.evidence, err = journal.Create(o.Out, journal.EvidenceFile, false, r.now); err != nil {
+		return nil, errors.Join(err, r.states.Close())
+	}
+	return r, nil
+}
+
+// now is the run's clock.
+func (r *recorder) now() time.Duration { return time.Since(r.begin) }
+
+// record writes a state. An error is kept: it makes the run invalid at its end, and nothing can be told before.
+func (r *recorder) record(e journal.Event) {
+	r.keep(r.states.Append(e))
+	if r.observe != nil {
+		r.observe(r.now(), e)
+	}
+}
+
+// recordFrom writes a block of evidence that a sidecar saw.
+func (r *recorder) recordFrom(s journal.Source, e journal.Event) {
+	r.keep(r.evidence.AppendFrom(&s, e))
+}
+
+func (r *recorder) keep(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+func (r *recorder) close() error { return errors.Join(r.err, r.states.Close(), r.evidence.Close()) }
+
+// secrets are values of YAML keys that name credentials, and credentials in URLs.
+var secrets = []*regexp.Regexp{
+	regexp.MustCompile(`(?im)((?:password|passwd|secret|token|api[-_]?key|authorization|credential)[a-z0-9_-]*["']?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}\n]+)`),
+	regexp.MustCompile(`(://[^/\s:@]+:)([^/\s@]+)(@)`),
+}
+
+// redact hides credentials in a text that goes into the journal.
+func redact(text string) string {
+	text = secrets[0].ReplaceAllString(text, "${1}[redacted]")
+	return secrets[1].ReplaceAllString(text, "${1}[redacted]${3}")
+}

@@ -1,0 +1,294 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"meshtest.dev/meshtest/analyzer"
+	"meshtest.dev/meshtest/control/wire"
+	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/rollout"
+	"meshtest.dev/meshtest/spec"
+)
+
+// patience is how long the last step is held for the evidence that a promotion needs.
+const patience = 15 * time.Second
+
+// convergence is the last configuration on its way to the sidecars.
+type convergence struct {
+	generation mesh.Generation
+	since      time.Duration
+	missing    map[string]bool // instances that have not acknowledged
+	done       bool
+	refused    error
+}
+
+// judged is what was recorded last of the judgement, so that only news are recorded.
+type judged struct {
+	at      time.Duration
+	verdict analyzer.Verdict
+}
+
+// judgementEvery is how often an unchanged judgement is recorded.
+const judgementEvery = 500 * time.Millisecond
+
+func (c *conductor) prepareRollout() error {
+	r := c.Plan.Rollout
+	config := rollout.Config{WarmUp: r.Warmup, Patience: patience}
+	for _, step := range r.Steps {
+		config.Steps = append(config.Steps, machineStep(step.Text, step.Step))
+	}
+	c.machine = rollout.New(config)
+	c.edge = &analyzer.Edge{Edge: r.Edge, Stable: r.Stable, Canary: r.Canary, Unit: analyzer.Unit(r.Judge)}
+	panel, err := newPanel(r.Analysis)
+	if err != nil {
+		return err
+	}
+	c.panel = panel
+	c.split.done = true
+	return nil
+}
+
+// machineStep is a step of the author's in the machine's words.
+func machineStep(text string, s spec.Step) rollout.Step {
+	out := rollout.Step{Text: text}
+	switch {
+	case s.SetWeight != nil:
+		weight := float64(*s.SetWeight)
+		out.Weight = &weight
+	case s.SetHeaderRoute != nil:
+		out.Header = &rollout.HeaderRoute{Name: s.SetHeaderRoute.Name}
+		for _, m := range s.SetHeaderRoute.Match {
+			out.Header.Match = append(out.Header.Match, rollout.HeaderMatch{
+				Name: strings.ToLower(m.HeaderName), Exact: m.HeaderValue.Exact, Prefix: m.HeaderValue.Prefix, Regex: m.HeaderValue.Regex,
+			})
+		}
+	case s.Analysis != nil:
+		out.Analysis = &rollout.Analysis{MinRequests: uint64(s.Analysis.MinRequests), Timeout: s.Analysis.Timeout}
+	case s.Pause != nil:
+		out.Pause = &rollout.Pause{For: s.Pause.Duration}
+	}
+	return out
+}
+
+// newPanel makes the checks. The family's alpha is shared evenly among the checks that compare and decide.
+func newPanel(a spec.Analysis) (*analyzer.Panel, error) {
+	sharing := 0
+	for _, check := range a.Checks {
+		if check.IsBuiltIn() && check.IsCritical() {
+			sharing++
+		}
+	}
+	alpha := a.Alpha / float64(max(sharing, 1))
+	panel := &analyzer.Panel{}
+	var errs []error
+	for _, check := range a.Checks {
+		if !check.IsBuiltIn() {
+			q := &analyzer.Query{
+				Name: check.Name, Critical: check.IsCritical(), Text: check.Query, Condition: check.Condition, Interval: check.Interval,
+				FailureLimit: check.FailureLimit, OnNoData: analyzer.OnNoData(check.OnNoData),
+			}
+			errs = append(errs, q.Compile())
+			panel.Queries = append(panel.Queries, q)
+			continue
+		}
+		judge, err := newJudge(check, alpha, a.Beta)
+		errs = append(errs, err)
+		panel.Judges = append(panel.Judges, judge)
+	}
+	return panel, errors.Join(errs...)
+}
+
+func newJudge(c spec.Check, alpha, beta float64) (analyzer.Judge, error) {
+	limit := c.Compare == spec.CompareThreshold
+	switch {
+	case c.Name == spec.CheckSuccessRate && limit:
+		return analyzer.NewErrorLimit(c.Name, c.IsCritical(), alpha, beta, 1-c.ThresholdRange.Min.Percent.Share())
+	case c.Name == spec.CheckSuccessRate:
+		return analyzer.NewErrorRate(c.Name, c.IsCritical(), alpha, beta, c.MaxDegradation.Share())
+	case limit:
+		return analyzer.NewDurationLimit(c.Name, c.IsCritical(), alpha, beta, c.Quantile, c.ThresholdRange.Max.Duration)
+	default:
+		return analyzer.NewDuration(c.Name, c.IsCritical(), alpha, beta, c.Quantiles, c.MaxDegradation.Share(), c.PromoteOn)
+	}
+}
+
+// advance moves everything that moves with time or evidence.
+func (c *conductor) advance(ctx context.Context) error {
+	if err := c.checkConvergence(); err != nil {
+		return err
+	}
+	if c.machine != nil {
+		if err := c.advanceRollout(ctx); err != nil {
+			return err
+		}
+	}
+	return c.moveFaults(ctx)
+}
+
+func (c *conductor) advanceRollout(ctx context.Context) error {
+	judgement := c.panel.Judgement()
+	c.recordJudgement(judgement, false)
+	// An effect can make the next one possible, so step until nothing happens.
+	for {
+		effects := c.machine.Step(rollout.Input{Now: c.rec.now(), Judgement: judgement, Converged: c.split.done})
+		for _, e := range effects {
+			if err := c.carryOut(ctx, e); err != nil {
+				return err
+			}
+		}
+		if len(effects) == 0 || c.machine.Done() {
+			return nil
+		}
+	}
+}
+
+// carryOut does what the roll-out asks for.
+func (c *conductor) carryOut(ctx context.Context, e rollout.Effect) error {
+	switch e := e.(type) {
+	case rollout.Enter:
+		c.step = e.Index
+		c.rec.record(journal.Step{Index: e.Index, Text: c.stepText(e.Index), State: journal.Begun, Weight: c.machine.Split().Weight})
+	case rollout.Leave:
+		c.rec.record(journal.Step{Index: e.Index, State: journal.Ended, Weight: c.machine.Split().Weight, Error: e.Cut})
+	case rollout.Decide:
+		c.decided = e
+		c.step = len(c.Plan.Rollout.Steps) + 1
+		c.recordJudgement(e.Judgement, true)
+		c.rec.record(journal.Decision{
+			Action: action(e.Outcome), Reason: e.Reason, CanaryRequests: e.Judgement.CanaryRequests, CanaryFailed: e.Judgement.CanaryFailed,
+		})
+	case rollout.Route:
+		return c.route(ctx, e.Split)
+	}
+	return nil
+}
+
+func (c *conductor) stepText(index int) string { return c.Plan.Rollout.Steps[index-1].Text }
+
+func action(o rollout.Outcome) string {
+	switch o {
+	case rollout.Promoted:
+		return journal.Promote
+	case rollout.RolledBack:
+		return journal.RollBack
+	default:
+		return journal.Pause
+	}
+}
+
+// route asks the mesh for a split.
+func (c *conductor) route(ctx context.Context, s rollout.Split) error {
+	r := c.Plan.Rollout
+	table := r.Split.WithoutHeaderRoutes(c.Plan.Snapshot.Routes[mesh.HostPort(r.Host, r.Port)])
+	table = r.Split.WithWeights(table, int(s.Weight))
+	for _, h := range s.Headers {
+		table = r.Split.WithHeaderRoute(table, h.Name, []mesh.Match{headerMatch(h.Match)})
+	}
+	applied, err := c.mesh.Configure(ctx, table)
+	if err != nil {
+		return err
+	}
+	c.splits.asked = append(c.splits.asked, asked{applied.Generation, s.Weight / 100})
+	c.split = convergence{generation: applied.Generation, since: c.rec.now(), missing: map[string]bool{}, done: len(applied.Affected) == 0}
+	for _, instance := range applied.Affected {
+		c.split.missing[instance] = true
+	}
+	c.rec.record(journal.Config{
+		Generation: applied.Generation.String(), State: journal.Applied, Change: splitText(r.Service, s), Sidecars: len(applied.Affected),
+	})
+	return nil
+}
+
+func headerMatch(conditions []rollout.HeaderMatch) mesh.Match {
+	m := mesh.Match{Headers: map[string]mesh.HeaderTest{}}
+	for _, h := range conditions {
+		m.Headers[h.Name] = mesh.HeaderTest{Value: &mesh.StringMatch{Exact: h.Exact, Prefix: h.Prefix, Regex: h.Regex}}
+	}
+	return m
+}
+
+func splitText(service string, s rollout.Split) string {
+	text := fmt.Sprintf("%s: %g %% to the canary", service, s.Weight)
+	for _, h := range s.Headers {
+		text += ", header route " + h.Name
+	}
+	return text
+}
+
+// hearProgress turns acknowledgements into events.
+func (c *conductor) hearProgress(ctx context.Context) func(wire.Progress) {
+	return func(p wire.Progress) { at := c.rec.now(); c.tell(ctx, func() { c.progress(at, p) }) }
+}
+
+func (c *conductor) progress(at time.Duration, p wire.Progress) {
+	waiting := c.machine != nil && !c.split.done
+	switch {
+	case p.State == wire.Nacked:
+		c.rec.record(journal.Config{Generation: p.Generation.String(), Instance: p.Instance, State: journal.Nacked, Error: p.Error})
+		c.split.refused = fmt.Errorf("%s refused generation %s: %s", p.Instance, p.Generation, p.Error)
+	case p.State == wire.Acked && waiting && p.Generation.Compare(c.split.generation) >= 0 && c.split.missing[p.Instance]:
+		delete(c.split.missing, p.Instance)
+		c.rec.record(journal.Config{Generation: p.Generation.String(), Instance: p.Instance, State: journal.Acked})
+		c.converge(at)
+	case p.State == wire.Converged && waiting && p.Generation.Compare(c.split.generation) >= 0:
+		clear(c.split.missing)
+		c.converge(at)
+	}
+}
+
+func (c *conductor) converge(at time.Duration) {
+	if len(c.split.missing) > 0 || c.split.done {
+		return
+	}
+	c.split.done = true
+	c.rec.record(journal.Config{
+		Generation: c.split.generation.String(), State: journal.Converged, Sidecars: len(c.sidecars),
+		Change: fmt.Sprintf("acknowledged %.1f ms after it was applied", float64((at-c.split.since).Microseconds())/1000),
+	})
+}
+
+// errSelfCheck is a self-check that cannot wait until the end.
+type errSelfCheck struct{ name, reason string }
+
+func (e errSelfCheck) Error() string { return e.name + ": " + e.reason }
+
+func (c *conductor) checkConvergence() error {
+	if c.split.refused != nil {
+		return errSelfCheck{"convergence", c.split.refused.Error()}
+	}
+	if c.split.done || c.machine == nil || c.rec.now() < c.split.since+convergeTimeout {
+		return nil
+	}
+	var missing []string
+	for instance := range c.split.missing {
+		missing = append(missing, instance)
+	}
+	slices.Sort(missing)
+	return errSelfCheck{"convergence", fmt.Sprintf("%s never acknowledged generation %s (waited %s)", strings.Join(missing, ", "), c.split.generation, convergeTimeout)}
+}
+
+func (c *conductor) recordJudgement(j analyzer.Judgement, now bool) {
+	at := c.rec.now()
+	if !now && j.Verdict == c.judged.verdict && at < c.judged.at+judgementEvery {
+		return
+	}
+	c.judged = judged{at: at, verdict: j.Verdict}
+	event := journal.Judgement{Verdict: string(j.Verdict), Reason: j.Reason, CanaryRequests: j.CanaryRequests, CanaryFailed: j.CanaryFailed}
+	for _, check := range j.Checks {
+		event.Checks = append(event.Checks, journalCheck(check))
+	}
+	c.rec.record(event)
+}
+
+func journalCheck(c analyzer.Check) journal.Check {
+	return journal.Check{
+		Name: c.Name, Verdict: string(c.Verdict), Critical: c.Critical, Query: c.Query, Value: c.Value, Baseline: c.Baseline, Threshold: c.Threshold,
+		Unit: c.Unit, Samples: c.Samples, Evidence: c.Evidence, Needed: c.Needed, Reason: c.Reason,
+	}
+}

@@ -134,7 +134,7 @@ func (e *NotReady) Error() string {
 // Mesh is a mesh that stands.
 type Mesh interface {
 	// Configure sets resources of the mesh; those that it does not name stay.
-	Configure(ctx context.Context, routes ...*mesh.RouteTable) (mesh.Generation, error)
+	Configure(ctx context.Context, routes ...*mesh.RouteTable) (wire.Applied, error)
 	// Progress delivers what sidecars acknowledge until ctx ends or the control plane is gone.
 	Progress(ctx context.Context, each func(wire.Progress)) error
 	// Sidecars are all of them, the edge included.

@@ -1,0 +1,50 @@
+# meshtest: see README.md for what it is, CONTRIBUTING.md for how we work on it.
+
+SHELL := /bin/bash
+GO ?= go
+BIN := bin
+TOOL := $(GO) tool -modfile=tools/go.mod
+FUZZTIME ?= 60s
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint fmt generate bench fuzz e2e clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+build: ## build the four binaries into bin/
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/...
+
+run: build ## build, and carry out a judged canary roll-out on this machine
+	$(BIN)/meshtest run canary-promote
+
+test: ## run every test, with the race detector where there is a C compiler
+	$(GO) test $(if $(shell $(GO) env CGO_ENABLED | grep 1 && command -v $$($(GO) env CC)),-race) ./...
+
+lint: ## gofmt, go vet, staticcheck and the repository's own laws
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test ./internal/law
+
+fmt: ## format the code
+	gofmt -w .
+
+generate: ## make the JSON Schema and the wire protocol's code anew
+	$(GO) generate ./...
+
+bench: build ## the figures of docs/benchmarks.md, measured here
+	$(GO) run ./bench/all
+
+fuzz: ## run every fuzz target for FUZZTIME (60s)
+	@set -e; for package in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; done
+
+e2e: build ## run every shipped scenario that this machine can run
+	$(BIN)/meshtest run scenarios
+
+clean: ## remove what was built and what runs have left
+	rm -rf $(BIN) meshtest-out

@@ -21,9 +21,7 @@ type loop struct {
 	at    int64             // the time of the last scrape, in milliseconds
 }
 
-func (l *loop) run(ctx context.Context) {
-	client := l.target.client()
-	defer client.CloseIdleConnections()
+func (l *loop) run(ctx context.Context, client *http.Client) {
 	ticker := time.NewTicker(l.target.Interval)
 	defer ticker.Stop()
 	uncancelled := context.WithoutCancel(ctx) // a scrape that has begun is finished; it has its own timeout

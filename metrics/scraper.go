@@ -62,7 +62,11 @@ func (s *Scraper) Run(ctx context.Context, targets ...Target) error {
 	}
 	var all sync.WaitGroup
 	for _, l := range loops {
-		all.Go(func() { l.run(ctx) })
+		all.Go(func() {
+			client := l.target.client()
+			defer client.CloseIdleConnections()
+			l.run(ctx, client)
+		})
 	}
 	all.Wait()
 	return nil

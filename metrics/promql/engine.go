@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	prom "github.com/prometheus/prometheus/promql"
@@ -116,7 +117,7 @@ func (e *Engine) exec(ctx context.Context, query string, q prom.Query, err error
 		return Value{}, fmt.Errorf("evaluate %q: %w", query, err)
 	}
 	warnings, infos := result.Warnings.AsStrings(query, 0, 0)
-	v.Warnings = append(warnings, infos...)
+	v.Warnings = slices.Concat(warnings, infos)
 	return v, nil
 }
 

@@ -27,7 +27,8 @@ type sidecar struct {
 	flights    map[mesh.Kind]*flight
 	refusals   map[mesh.Kind]refusal // the last one, until something refused changes
 	nonce      uint64
-	stale      bool   // the generation that it says it has is of another epoch
+	changed    uint64 // counter of the last difference
+	promised   uint64 // largest counter that an accepted update said it makes whole
 	told       uint64 // up to which counter its progress was told
 }
 
@@ -38,6 +39,7 @@ type entry struct {
 	flight  *resource // sent, when flying; nil: its removal was
 	flying  bool
 	refused bool // want was refused, and waits for a change
+	bridged bool // have is the bridge to want: all of it, and what it drops
 
 	at      uint64        // counter at which want became what it is
 	since   uint64        // oldest counter with a change that is not acknowledged; 0: none
@@ -60,10 +62,14 @@ type refusal struct {
 }
 
 func newSidecar(hello *pb.Hello, epoch uint64) *sidecar {
-	return &sidecar{
-		instance: hello.GetInstance(), stale: hello.GetGeneration().GetEpoch() != epoch,
-		entries: map[key]*entry{}, pending: map[key]*entry{}, flights: map[mesh.Kind]*flight{}, refusals: map[mesh.Kind]refusal{},
+	s := &sidecar{
+		instance: hello.GetInstance(),
+		entries:  map[key]*entry{}, pending: map[key]*entry{}, flights: map[mesh.Kind]*flight{}, refusals: map[mesh.Kind]refusal{},
 	}
+	if g := hello.GetGeneration(); g.GetEpoch() == epoch {
+		s.promised = g.GetCounter()
+	}
+	return s
 }
 
 // subscribe changes what the sidecar wants to know, and notes what it holds already.
@@ -102,6 +108,9 @@ func (s *sidecar) subscribe(sub *pb.Subscribe, store *store) error {
 			since = 1 // of what it has not, it never had anything
 		}
 		s.aim(store, since)
+		if len(s.pending) > 0 {
+			s.changed = store.counter
+		}
 	}
 	return nil
 }
@@ -109,6 +118,7 @@ func (s *sidecar) subscribe(sub *pb.Subscribe, store *store) error {
 // aim brings what the sidecar should have up to date, and counts differences as of the given counter.
 func (s *sidecar) aim(store *store, counter uint64) {
 	s.scope, s.everything = store.scope(s.instance)
+	s.changed = max(s.changed, 1) // at the latest now there is a generation to tell
 	for k := range s.scope {
 		if r := store.resources[k]; r != nil && s.subscribedTo(k) {
 			s.want(k, r, counter)
@@ -132,14 +142,21 @@ func (s *sidecar) want(k key, r *resource, counter uint64) {
 		e = &entry{}
 		s.entries[k] = e
 	}
+	if same(e.have, r) {
+		e.have = r // the stored one, also when the sidecar brought its own
+	}
 	if same(e.want, r) {
-		e.want = r // which is the stored one, also when the sidecar brought its own
+		e.want = r
 		return
 	}
 	if e.refused {
 		s.forgive(k.kind)
 	}
-	e.want, e.at, e.drainAt = r, counter, 0
+	if e.bridged && !e.flying {
+		e.since = 0 // of the last version, it had everything
+	}
+	e.bridged = false
+	e.want, e.at, e.drainAt, s.changed = r, counter, 0, counter
 	switch {
 	case e.flying:
 		e.resince = cmp.Or(e.resince, counter)
@@ -182,8 +199,8 @@ func (s *sidecar) answer(ack *pb.Ack) error {
 	}
 	delete(s.flights, kind)
 	accepted := ack.GetError() == ""
-	if f.whole > 0 || len(f.keys) == 0 {
-		s.stale = false
+	if accepted || len(f.keys) == 0 {
+		s.promised = max(s.promised, f.whole)
 	}
 	fixed := slices.ContainsFunc(f.keys, func(k key) bool { return s.entries[k].resince != 0 })
 	for _, k := range f.keys {
@@ -203,6 +220,9 @@ func (s *sidecar) answer(ack *pb.Ack) error {
 func (e *entry) land(accepted, fixed bool) {
 	if accepted {
 		e.have, e.since = e.flight, e.resince
+		if e.bridged = e.since == 0 && e.flight != nil && e.flight.bridge; e.bridged {
+			e.since = e.at
+		}
 	}
 	e.refused = !accepted && !fixed
 	e.flight, e.flying, e.resince = nil, false, 0
@@ -211,36 +231,47 @@ func (e *entry) land(accepted, fixed bool) {
 	}
 }
 
-// counts reports whether a difference matters to requests: a service that is only waiting to be forgotten, because no route and no listener names it any more, does not.
-func (s *sidecar) counts(k key, e *entry) bool {
-	return e.want != nil || s.everything || k.kind == mesh.KindRouteTable || k.kind == mesh.KindInbound
-}
-
-// has is the newest counter up to which the sidecar has acknowledged everything that matters.
+// has is the newest counter up to which the sidecar has acknowledged everything that matters, and knows it.
 func (s *sidecar) has(head uint64) uint64 {
-	if s.subscribed == nil || s.stale {
+	if s.subscribed == nil {
 		return 0
 	}
+	has := s.whole(head, acknowledged)
+	if s.promised < s.changed {
+		has = min(has, s.changed-1)
+	}
+	return has
+}
+
+func acknowledged(_ key, e *entry) uint64 { return e.since }
+
+// willHave is what it has once it has accepted an update of the given kind that is in flight. Of other updates in flight nothing is presumed: they may be refused.
+func (s *sidecar) willHave(head uint64, kind mesh.Kind) uint64 {
+	return s.whole(head, func(k key, e *entry) uint64 {
+		if e.flying && k.kind == kind {
+			return e.resince
+		}
+		return e.since
+	})
+}
+
+// missing gives the oldest counter with a change of a resource that a sidecar misses; 0: none.
+type missing func(key, *entry) uint64
+
+func (s *sidecar) whole(head uint64, since missing) uint64 {
+	b := s.blockers(since)
 	for k, e := range s.pending {
-		if s.counts(k, e) {
-			head = min(head, e.since-1)
+		if oldest := since(k, e); oldest != 0 && s.matters(k, e, b) {
+			head = min(head, oldest-1)
 		}
 	}
 	return head
 }
 
-// willHave is the same once the sidecar has applied all that is on its way.
-func (s *sidecar) willHave(head uint64) uint64 {
-	for k, e := range s.pending {
-		since := e.since
-		if e.flying {
-			since = e.resince
-		}
-		if since != 0 && s.counts(k, e) {
-			head = min(head, since-1)
-		}
-	}
-	return head
+// matters reports whether a request can tell the difference. It cannot tell what only waits to be forgotten, because no route and no listener names it any more.
+func (s *sidecar) matters(k key, e *entry, b blockers) bool {
+	drops := e.bridged || e.want == nil && (k.kind == mesh.KindService || k.kind == mesh.KindEndpoints)
+	return s.everything || !drops || !unnamed(k, e, b)
 }
 
 // never is later than any counter, and than any time.
@@ -254,20 +285,24 @@ type blockers struct {
 	endpoints uint64 // blocks, too, the removal of services
 }
 
-func (s *sidecar) blockers() blockers {
+func (s *sidecar) blockers(missing missing) blockers {
 	b := blockers{additions: never, inbound: never, routes: never, endpoints: never}
 	for k, e := range s.pending {
+		since := missing(k, e)
+		if since == 0 {
+			continue
+		}
 		switch k.kind {
 		case mesh.KindInbound:
-			b.inbound = min(b.inbound, e.since)
+			b.inbound = min(b.inbound, since)
 			continue
 		case mesh.KindRouteTable:
-			b.routes = min(b.routes, e.since)
+			b.routes = min(b.routes, since)
 		case mesh.KindEndpoints:
-			b.endpoints = min(b.endpoints, e.since)
+			b.endpoints = min(b.endpoints, since)
 		}
-		if e.want != nil {
-			b.additions = min(b.additions, e.since)
+		if e.want != nil && !e.bridged {
+			b.additions = min(b.additions, since)
 		}
 	}
 	return b
@@ -279,7 +314,7 @@ func (s *sidecar) mayAdd(k key, e *entry, b blockers) bool {
 		return b.additions > e.at
 	}
 	for _, name := range e.want.names {
-		if needed := s.pending[name]; needed != nil && needed.want != nil && needed.since <= e.at {
+		if needed := s.pending[name]; needed != nil && needed.want != nil && !needed.bridged && needed.since <= e.at {
 			return false
 		}
 	}
@@ -292,9 +327,9 @@ func unnamed(k key, e *entry, b blockers) bool {
 	case mesh.KindInbound:
 		return true
 	case mesh.KindRouteTable:
-		return b.inbound > e.since
+		return b.inbound > e.at
 	default:
-		return min(b.inbound, b.routes) > e.since
+		return min(b.inbound, b.routes) > e.at
 	}
 }
 
@@ -304,33 +339,45 @@ func (s *sidecar) next(now, drain time.Duration, store *store) (updates []*pb.Up
 	if s.subscribed == nil || store.counter == 0 {
 		return nil, due
 	}
-	b := s.blockers()
+	b := s.blockers(acknowledged)
 	ready := map[mesh.Kind][]key{}
 	for k, e := range s.pending {
 		if s.flights[k.kind] != nil || e.refused {
 			continue
 		}
+		drops := e.want == nil || e.bridged
 		switch {
-		case e.want != nil && s.mayAdd(k, e, b):
+		case !drops && s.mayAdd(k, e, b) || drops && s.mayRemove(k, e, b, now, drain):
 			ready[k.kind] = append(ready[k.kind], k)
-		case e.want == nil && s.mayRemove(k, e, b, now, drain):
-			ready[k.kind] = append(ready[k.kind], k)
-		case e.want == nil && e.drainAt > now:
+		case drops && e.drainAt > now:
 			due = min(due, e.drainAt)
 		}
 	}
 	for _, kind := range mesh.Kinds() {
 		if keys := ready[kind]; len(keys) > 0 {
-			updates = append(updates, s.send(kind, keys, store))
+			updates = append(updates, s.send(kind, keys, b, store))
 		}
 	}
-	if s.stale && len(s.flights) == 0 && s.willHave(store.counter) == store.counter {
-		updates = append(updates, s.send(mesh.KindService, nil, store)) // all is there, but under the name of another epoch
+	if s.owesPromise(store.counter) {
+		updates = append(updates, s.send(mesh.KindService, nil, b, store))
 	}
 	return updates, due
 }
 
-// mayRemove reports whether a removal may be sent: for services and endpoints, when nothing has named them for the length of the drain.
+// owesPromise reports whether the sidecar has all there is, and neither knows it nor is about to be told: its updates crossed, or it has it from another epoch.
+func (s *sidecar) owesPromise(head uint64) bool {
+	if s.promised >= s.changed || s.flights[mesh.KindService] != nil || s.whole(head, acknowledged) < head {
+		return false
+	}
+	for _, f := range s.flights {
+		if f.whole >= s.changed {
+			return false
+		}
+	}
+	return true
+}
+
+// mayRemove reports whether a removal may be sent: for services and endpoints (and for what a service drops), when nothing has named them for the length of the drain.
 func (s *sidecar) mayRemove(k key, e *entry, b blockers, now, drain time.Duration) bool {
 	if !unnamed(k, e, b) {
 		e.drainAt = 0
@@ -342,23 +389,26 @@ func (s *sidecar) mayRemove(k key, e *entry, b blockers, now, drain time.Duratio
 	if e.drainAt == 0 {
 		e.drainAt = max(1, now+drain)
 	}
-	return now >= e.drainAt && (k.kind == mesh.KindEndpoints || b.endpoints > e.since)
+	return now >= e.drainAt && (k.kind == mesh.KindEndpoints || b.endpoints > e.at)
 }
 
-func (s *sidecar) send(kind mesh.Kind, keys []key, store *store) *pb.Update {
+func (s *sidecar) send(kind mesh.Kind, keys []key, b blockers, store *store) *pb.Update {
 	slices.SortFunc(keys, func(a, b key) int { return cmp.Compare(a.name, b.name) })
 	s.nonce++
 	u := &pb.Update{Kind: string(kind), Nonce: s.nonce}
 	for _, k := range keys {
 		e := s.entries[k]
 		e.flight, e.flying = e.want, true
-		if e.want == nil {
+		if kind == mesh.KindService && e.want != nil && !e.bridged && !unnamed(k, e, b) {
+			e.flight = cmp.Or(bridge(e.have, e.want), e.want)
+		}
+		if e.flight == nil {
 			u.Removed = append(u.Removed, k.name)
 		} else {
-			u.Resources = append(u.Resources, e.want.Resource)
+			u.Resources = append(u.Resources, e.flight.Resource)
 		}
 	}
-	f := &flight{nonce: s.nonce, counter: store.counter, whole: s.willHave(store.counter), keys: keys}
+	f := &flight{nonce: s.nonce, counter: store.counter, whole: s.willHave(store.counter, kind), keys: keys}
 	s.flights[kind] = f
 	u.Generation = wire.Generation(store.generation(f.whole))
 	return u

@@ -20,7 +20,9 @@ type key struct {
 // resource is one version of a resource as all streams share it.
 type resource struct {
 	*pb.Resource
-	names []key // resources of earlier kinds that it refers to
+	names   []key         // resources of earlier kinds that it refers to
+	service *mesh.Service // the content of a service, unless a sidecar brought it
+	bridge  bool          // between two versions of a service
 }
 
 // same reports whether two resources, either of which may be absent, have the same content.
@@ -107,7 +109,8 @@ func (s *store) encode(next, set *mesh.Snapshot) (map[key]*resource, map[key]boo
 				return nil, nil, err
 			}
 			if have == nil || have.GetVersion() != encoded.GetVersion() {
-				have, changed[k] = &resource{Resource: encoded, names: references(value)}, true
+				service, _ := value.(*mesh.Service)
+				have, changed[k] = &resource{Resource: encoded, names: references(value), service: service}, true
 			}
 		}
 		resources[k] = have

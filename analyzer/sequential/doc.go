@@ -20,7 +20,7 @@
 // # What is assumed
 //
 // Requests are independent given the past. Clustered events (one client that retries, one bad pod) break that: count keys or
-// sessions instead. Rates may change with time in any way, also with the weight; what each test then says is written at its type.
+// users instead. Rates may change with time in any way, also with the weight; what each test then says is written at its type.
 // The tests look once per Add; a block's end must not depend on what happened in it.
 //
 // Everything is pure: counts in, numbers out, the same blocks in the same order give the same bits, and never NaN or an infinity.

@@ -16,9 +16,6 @@ type checker struct {
 
 func check(s *Scenario, d *decoder) {
 	c := &checker{Scenario: s, d: d}
-	if s.Timeout == 0 {
-		c.problem("MT1203", "timeout", "must be more than 0", "")
-	}
 	c.services()
 	c.streams()
 	if s.Rollout != nil {
@@ -134,9 +131,6 @@ func (c *checker) program(path string, run Run, env map[string]string, ready Rea
 	}
 	if ready.Path != "" && !strings.HasPrefix(ready.Path, "/") {
 		c.problem("MT1105", join(at, "path"), "must begin with /", "")
-	}
-	if ready.Timeout == 0 {
-		c.problem("MT1203", join(at, "timeout"), "must be more than 0", "")
 	}
 }
 

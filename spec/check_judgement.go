@@ -30,7 +30,6 @@ func (c *checker) rollout() {
 	for i, s := range r.Steps {
 		c.step(index("rollout.steps", i), s, routes)
 	}
-	c.positive("rollout.analysis.interval", r.Analysis.Interval)
 	if len(r.Analysis.Checks) == 0 {
 		c.problem("MT1103", "rollout.analysis.checks", "at least one check is needed", "leave checks out for the default ones")
 	}
@@ -47,12 +46,6 @@ const reservedRoute = "canary-split"
 
 func (c *checker) step(path string, s Step, routes map[string]bool) {
 	c.exactlyOne(path, choice{"setWeight", s.SetWeight != nil}, choice{"setHeaderRoute", s.SetHeaderRoute != nil}, choice{"pause", s.Pause != nil}, choice{"analysis", s.Analysis != nil})
-	if where := join(path, "pause.duration"); s.Pause != nil && c.written(where) {
-		c.positive(where, s.Pause.Duration)
-	}
-	if s.Analysis != nil {
-		c.positive(join(path, "analysis.timeout"), s.Analysis.Timeout)
-	}
 	h := s.SetHeaderRoute
 	if h == nil {
 		return
@@ -81,7 +74,6 @@ func (c *checker) check(path string, k Check) {
 	if !k.IsBuiltIn() {
 		c.onlyFor(path, "a built-in check", "compare", "maxDegradation", "thresholdRange", "quantile", "quantiles", "promoteOn")
 		c.query(path, k.Query, k.Condition)
-		c.positive(join(path, "interval"), k.Interval)
 		return
 	}
 	c.onlyFor(path, "a check with a query", "query", "condition", "interval", "failureLimit", "onNoData")
@@ -95,7 +87,7 @@ func (c *checker) check(path string, k Check) {
 	}
 	c.onlyFor(path, "compare: threshold", "thresholdRange", "quantile")
 	if p := k.MaxDegradation; p != nil && (*p <= 0 || k.Name == CheckSuccessRate && *p >= 100 || *p > 10000) {
-		c.problem("MT1203", join(path, "maxDegradation"), "is out of range", "more than 0%: equality can never be shown")
+		c.problem("MT1203", join(path, "maxDegradation"), p.String()+" is out of range", "more than 0%: equality can never be shown")
 	}
 }
 
@@ -168,7 +160,7 @@ func (c *checker) expect() {
 		case e.Latency != nil:
 			at := join(path, "latency")
 			c.stream(join(at, "load"), e.Latency.Load, true)
-			if e.Latency.Min == 0 && e.Latency.Max == 0 && !c.incomplete(at) {
+			if e.Latency.Min == 0 && e.Latency.Max == 0 && !c.written(join(at, "min")) && !c.written(join(at, "max")) && !c.incomplete(at) {
 				c.problem("MT1107", at, "min or max is needed", "such as max: 800ms")
 			}
 		case e.Query != "" || c.written(join(path, "query")):

@@ -42,34 +42,17 @@ func (c *checker) request(path string, l Stream) {
 		c.header(where, name, l.Headers[name])
 		c.references(where, l.Headers[name], false)
 	}
-	c.positive(join(path, "timeout"), l.Timeout)
-	if c.written(join(path, "duration")) {
-		c.positive(join(path, "duration"), l.Duration)
-	}
 }
 
 func (c *checker) rates(path string, l Stream) {
 	c.exactlyOne(path, choice{"rate", l.Rate != 0}, choice{"ramp", l.Ramp != nil}, choice{"steps", len(l.Steps) > 0}, choice{"sine", l.Sine != nil})
-	if l.Ramp != nil {
-		c.positive(join(path, "ramp.over"), l.Ramp.Over)
-	}
-	for i, s := range l.Steps {
-		c.positive(join(index(join(path, "steps"), i), "duration"), s.Duration)
-	}
 	if c.written(join(path, "steps")) && len(l.Steps) == 0 {
 		c.problem("MT1103", join(path, "steps"), "at least one step is needed", "")
 	}
 	if s := l.Sine; s != nil {
-		c.positive(join(path, "sine.period"), s.Period)
 		if s.Amplitude > s.Mean {
 			c.problem("MT1203", join(path, "sine.amplitude"), "must be at most the mean", "a rate cannot be negative")
 		}
-	}
-}
-
-func (c *checker) positive(path string, d time.Duration) {
-	if d <= 0 {
-		c.problem("MT1203", path, "must be more than 0", "")
 	}
 }
 
@@ -85,9 +68,6 @@ func (c *checker) faults() {
 		}
 		if f.Abort == nil && f.Delay == nil && !c.incomplete(path) && !c.written(join(path, "abort")) && !c.written(join(path, "delay")) {
 			c.problem("MT1107", path, "abort or delay is needed", "such as abort: {httpStatus: 503, percentage: {value: 5}}")
-		}
-		if f.Delay != nil {
-			c.positive(join(path, "delay.fixedDelay"), f.Delay.FixedDelay)
 		}
 		c.percentages(path, f)
 		if f.Match != nil {
@@ -120,14 +100,9 @@ func (c *checker) callee(path string, f Fault) {
 
 // percentages checks that what decides which requests are hit is said once.
 func (c *checker) percentages(path string, f Fault) {
-	counted := f.First > 0 || f.Every > 0
+	counted := c.written(join(path, "first")) || c.written(join(path, "every"))
 	if f.First > 0 && f.Every > 0 {
 		c.problem("MT1107", join(path, "every"), "only one of first and every can be set", "")
-	}
-	for _, name := range []string{"first", "every"} {
-		if where := join(path, name); c.written(where) && !counted {
-			c.problem("MT1203", where, "must be more than 0", "")
-		}
 	}
 	check := func(name string, p *Percentage) {
 		where := join(join(path, name), "percentage")
@@ -173,9 +148,6 @@ func (c *checker) window(path string, w Window) {
 	case !c.written(step) && !c.incomplete(path) && w.Start == 0 && w.Duration == 0:
 		c.problem("MT1107", path, "a window needs a step, or start and duration", "such as {step: 3} or {start: 5s, duration: 4s}")
 	case !c.written(step):
-		if c.written(join(path, "duration")) {
-			c.positive(join(path, "duration"), w.Duration)
-		}
 	case c.written(join(path, "start")) || c.written(join(path, "duration")):
 		c.problem("MT1107", step, "a window is either a step or start and duration", "")
 	case c.Rollout == nil:

@@ -11,55 +11,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"meshtest.dev/meshtest/spec/internal/tag"
 )
-
-// field is one field of a scenario type, as its tags describe it: `yaml:"name"` and `spec:"required,name,enum=a|b,min=0,max=100"`. For lists and maps the constraints
-// hold for each element, except name, which holds for the keys of a map.
-type field struct {
-	name     string
-	index    int
-	required bool
-	label    bool // a DNS label
-	enum     []string
-	min, max float64
-}
-
-// fieldsOf lists the fields of a struct type in their order. The tags are ours, so a malformed one is a bug and panics.
-func fieldsOf(t reflect.Type) []field {
-	var fields []field
-	for i := range t.NumField() {
-		f := t.Field(i)
-		name := f.Tag.Get("yaml")
-		if name == "" || name == "-" {
-			continue
-		}
-		out := field{name: name, index: i, min: math.Inf(-1), max: math.Inf(1)}
-		for _, option := range strings.FieldsFunc(f.Tag.Get("spec"), func(r rune) bool { return r == ',' }) {
-			switch word, value, _ := strings.Cut(option, "="); word {
-			case "required":
-				out.required = true
-			case "name":
-				out.label = true
-			case "enum":
-				out.enum = strings.Split(value, "|")
-			case "min", "max":
-				n, err := strconv.ParseFloat(value, 64)
-				if err != nil {
-					panic(fmt.Sprintf("spec: tag of %s.%s: %v", t, f.Name, err))
-				}
-				if word == "min" {
-					out.min = n
-				} else {
-					out.max = n
-				}
-			default:
-				panic(fmt.Sprintf("spec: tag of %s.%s: unknown option %q", t, f.Name, word))
-			}
-		}
-		fields = append(fields, out)
-	}
-	return fields
-}
 
 // notHonoured are words that users know from elsewhere and that are not honoured yet.
 var notHonoured = map[reflect.Type][]string{
@@ -83,7 +37,7 @@ func (d *decoder) problem(n *yaml.Node, code, path, message, hint string) {
 }
 
 // decode fills v from n. The field says what constraints hold, for the value itself or its elements.
-func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f field) {
+func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
 	d.src.nodes[path] = n
 	n = resolve(n)
 	t := v.Type()
@@ -93,7 +47,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f field) {
 	}
 	if t == reflect.TypeFor[Percentage]() && n.Kind == yaml.ScalarNode {
 		v, t = v.Field(0), reflect.TypeFor[Percent]()
-		f = fieldsOf(reflect.TypeFor[Percentage]())[0]
+		f = tag.Fields(reflect.TypeFor[Percentage]())[0]
 	}
 	if s, ok := scalars[t]; ok {
 		d.decodeScalar(n, v, path, f, s)
@@ -123,7 +77,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 		d.problem(n, "MT1102", path, "must be a mapping, not "+kindName(n), "")
 		return
 	}
-	fields := fieldsOf(v.Type())
+	fields := tag.Fields(v.Type())
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -131,27 +85,27 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 			continue // checkTree has said so
 		}
 		seen[key.Value] = true
-		at := slices.IndexFunc(fields, func(f field) bool { return f.name == key.Value })
+		at := slices.IndexFunc(fields, func(f tag.Field) bool { return f.Name == key.Value })
 		if at < 0 {
 			d.unknownField(key, value, v.Type(), fields, path)
 			continue
 		}
 		d.src.keys[join(path, key.Value)] = key
-		d.decode(value, v.Field(fields[at].index), join(path, key.Value), fields[at])
+		d.decode(value, v.Field(fields[at].Index), join(path, key.Value), fields[at])
 	}
 	for _, f := range fields {
-		if f.required && !seen[f.name] && !slices.Contains(d.unknown[path], f.name) {
+		if f.Required && !seen[f.Name] && !slices.Contains(d.unknown[path], f.Name) {
 			line, col := d.src.find(path, true)
-			d.bad[join(path, f.name)] = true
-			d.diags = append(d.diags, d.src.at(SeverityError, "MT1103", d.src.file, line, col, path, fmt.Sprintf("the field %q is missing", f.name), ""))
+			d.bad[join(path, f.Name)] = true
+			d.diags = append(d.diags, d.src.at(SeverityError, "MT1103", d.src.file, line, col, path, fmt.Sprintf("the field %q is missing", f.Name), ""))
 		}
 	}
 }
 
-func (d *decoder) unknownField(key, value *yaml.Node, t reflect.Type, fields []field, path string) {
+func (d *decoder) unknownField(key, value *yaml.Node, t reflect.Type, fields []tag.Field, path string) {
 	var names []string
 	for _, f := range fields {
-		names = append(names, f.name)
+		names = append(names, f.Name)
 	}
 	where := join(path, key.Value)
 	if slices.Contains(notHonoured[t], key.Value) {
@@ -179,7 +133,7 @@ func suggest(near string, known []string) string {
 	return "known here: " + strings.Join(known, ", ")
 }
 
-func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f field) {
+func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
 	}
@@ -194,7 +148,7 @@ func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f field
 	v.Set(list)
 }
 
-func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f field) {
+func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
 	}
@@ -210,14 +164,14 @@ func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f field)
 		}
 		where := join(path, key.Value)
 		d.src.keys[where] = key
-		if f.label && !isLabel(key.Value) {
+		if f.Label && !isLabel(key.Value) {
 			d.problem(key, "MT1109", where, fmt.Sprintf("%q is not a name", shorten(key.Value)), labelHint)
 		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		if e.Kind() == reflect.String {
 			d.decodeText(value, e, where)
 		} else {
-			d.decode(value, e, where, field{min: f.min, max: f.max, enum: f.enum})
+			d.decode(value, e, where, tag.Field{Min: f.Min, Max: f.Max, Enum: f.Enum, Positive: f.Positive})
 		}
 		if e.Kind() != reflect.Pointer || !e.IsNil() {
 			m.SetMapIndex(reflect.ValueOf(key.Value), e)
@@ -268,7 +222,11 @@ func parseUint32(s string) (any, error) {
 	return uint32(n), err
 }
 
-func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f field, s scalar) {
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f tag.Field, s scalar) {
+	if !plainTags[n.Tag] && n.Kind == yaml.ScalarNode {
+		d.bad[path] = true // checkTree has said so
+		return
+	}
 	hint := ""
 	switch {
 	case s.example != "":
@@ -293,15 +251,15 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f fie
 }
 
 // constrain checks a decoded scalar against the constraints of its field.
-func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f field) {
+func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
 	if v.Kind() == reflect.String {
 		text := v.String()
 		switch {
-		case f.enum != nil && !slices.Contains(f.enum, text):
-			d.problem(n, "MT1110", path, fmt.Sprintf("must be %s, not %s", orList(f.enum), kindName(n)), suggestOnly(nearest(text, f.enum)))
-		case f.label && !isLabel(text):
+		case f.Enum != nil && !slices.Contains(f.Enum, text):
+			d.problem(n, "MT1110", path, fmt.Sprintf("must be %s, not %s", orList(f.Enum), kindName(n)), suggestOnly(nearest(text, f.Enum)))
+		case f.Label && !isLabel(text):
 			d.problem(n, "MT1109", path, fmt.Sprintf("%s is not a name", kindName(n)), labelHint)
-		case f.required && text == "":
+		case f.Required && text == "":
 			d.problem(n, "MT1105", path, "must not be empty", "")
 		}
 		return
@@ -315,19 +273,21 @@ func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f field)
 	case v.CanFloat():
 		number = v.Float()
 	}
-	if number < f.min || number > f.max {
+	if f.Positive && number <= 0 {
+		d.problem(n, "MT1203", path, "must be more than 0", "")
+	} else if number < f.Min || number > f.Max {
 		d.problem(n, "MT1203", path, fmt.Sprintf("%s is out of range", n.Value), rangeHint(f))
 	}
 }
 
-func rangeHint(f field) string {
+func rangeHint(f tag.Field) string {
 	switch {
-	case math.IsInf(f.max, 1):
-		return "at least " + formatNumber(f.min)
-	case math.IsInf(f.min, -1):
-		return "at most " + formatNumber(f.max)
+	case math.IsInf(f.Max, 1):
+		return "at least " + formatNumber(f.Min)
+	case math.IsInf(f.Min, -1):
+		return "at most " + formatNumber(f.Max)
 	default:
-		return formatNumber(f.min) + " to " + formatNumber(f.max)
+		return formatNumber(f.Min) + " to " + formatNumber(f.Max)
 	}
 }
 

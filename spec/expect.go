@@ -77,7 +77,7 @@ type Latency struct {
 	// The quantile, such as 0.99.
 	Quantile float64 `yaml:"quantile" spec:"required,min=0.01,max=0.9999"`
 	// Smallest good value.
-	Min time.Duration `yaml:"min"`
+	Min time.Duration `yaml:"min" spec:"positive"`
 	// Largest good value.
-	Max time.Duration `yaml:"max"`
+	Max time.Duration `yaml:"max" spec:"positive"`
 }

@@ -22,9 +22,9 @@ type Fault struct {
 	// Holds requests back before they are sent on.
 	Delay *Delay `yaml:"delay"`
 	// Only the first n matching requests of each sidecar, instead of a percentage.
-	First uint64 `yaml:"first"`
+	First uint64 `yaml:"first" spec:"positive"`
 	// Every nth matching request of each sidecar, instead of a percentage.
-	Every uint64 `yaml:"every"`
+	Every uint64 `yaml:"every" spec:"positive"`
 	// Most faulted requests at a time in a sidecar. Default: no limit.
 	MaxActive uint32 `yaml:"maxActive"`
 	// Where the fault acts: attempt (below retries and timeouts, which the mesh can recover from; the default) or request (above them, as the caller's application sees it).
@@ -32,7 +32,7 @@ type Fault struct {
 	// When. Default: during the whole load.
 	Window *Window `yaml:"window"`
 	// Time to live of the lease that holds the fault, 1s to 30s: it ends by itself so long after the run is gone. Default: 10s.
-	Lease time.Duration `yaml:"lease"`
+	Lease time.Duration `yaml:"lease" spec:"positive"`
 	// Fewer matched requests than this make the run invalid. Default: 1.
 	MinMatched uint64 `yaml:"minMatched"`
 }
@@ -66,7 +66,7 @@ type Abort struct {
 // Delay holds a share of requests back.
 type Delay struct {
 	// How long.
-	FixedDelay time.Duration `yaml:"fixedDelay" spec:"required"`
+	FixedDelay time.Duration `yaml:"fixedDelay" spec:"required,positive"`
 	// Share of the requests.
 	Percentage *Percentage `yaml:"percentage"`
 }
@@ -78,5 +78,5 @@ type Window struct {
 	// Start, since the load began.
 	Start time.Duration `yaml:"start"`
 	// How long. Default: until the load ends.
-	Duration time.Duration `yaml:"duration"`
+	Duration time.Duration `yaml:"duration" spec:"positive"`
 }

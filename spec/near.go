@@ -5,14 +5,17 @@ import "strings"
 // Suggest is the hint for an unknown word among known ones: the one it most probably means, or all of them.
 func Suggest(word string, known []string) string { return suggest(nearest(word, known), known) }
 
-// nearest returns the known word that a mistyped one most probably means, or "" when none is near: at most a third of its letters may differ, and words that differ only in
-// case or in dashes are always near.
+// nearest returns the known word that a mistyped one most probably means, or "" when none is near: at most a third of its letters may differ, and one of three or more. Case,
+// dashes and underscores do not count. An abbreviation means the word it begins.
 func nearest(word string, known []string) string {
-	best, bestDistance := "", len(word)/3+2
+	best, bestDistance := "", len(word)
 	for _, k := range known {
-		d := distance(fold(word), fold(k))
-		if limit := max(len(k), len(word))/3 + 1; d <= limit && d < bestDistance {
+		limit := max(len(k), len(word)) / 3
+		if d := distance(fold(word), fold(k)); d <= limit && d < bestDistance {
 			best, bestDistance = k, d
+		}
+		if best == "" && len(word) > 3 && strings.HasPrefix(fold(k), fold(word)) {
+			best = k // an abbreviation; a word at a smaller distance still wins
 		}
 	}
 	return best

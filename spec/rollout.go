@@ -81,7 +81,7 @@ type StringMatch struct {
 // Pause holds a step.
 type Pause struct {
 	// How long. Without it the roll-out stays paused here.
-	Duration time.Duration `yaml:"duration"`
+	Duration time.Duration `yaml:"duration" spec:"positive"`
 }
 
 // Hold keeps a step until the canary has had enough requests.
@@ -89,7 +89,7 @@ type Hold struct {
 	// Number of judged requests that the canary must have had since the roll-out began.
 	MinRequests int `yaml:"minRequests" spec:"required,min=1,max=100000000"`
 	// Longest time to wait for them. Default: 60s.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" spec:"positive"`
 }
 
 // Analysis says how a canary is judged.
@@ -99,7 +99,7 @@ type Analysis struct {
 	// Promotion needs evidence of confidence 1 - beta. Default: 0.05.
 	Beta float64 `yaml:"beta" spec:"min=0.000001,max=0.5"`
 	// How often the judge looks. Errors are looked at as they arrive. Default: 200ms.
-	Interval time.Duration `yaml:"interval"`
+	Interval time.Duration `yaml:"interval" spec:"positive"`
 	// Checks. Default: request-success-rate with maxDegradation 1% and request-duration with maxDegradation 30%, both against the baseline.
 	Checks []Check `yaml:"checks"`
 }
@@ -128,7 +128,7 @@ type Check struct {
 	// Condition on the result that must hold, such as result < 500. Also known: asInt, asFloat, isNaN, default.
 	Condition string `yaml:"condition"`
 	// How often the query runs. Default: 2s.
-	Interval time.Duration `yaml:"interval"`
+	Interval time.Duration `yaml:"interval" spec:"positive"`
 	// Number of failures that are tolerated; one more is bad. Default: 0.
 	FailureLimit int `yaml:"failureLimit" spec:"min=0,max=1000000"`
 	// What a query without data means. Default: inconclusive.

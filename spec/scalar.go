@@ -18,11 +18,11 @@ func ParseRate(text string) (Rate, error) {
 	if !ok {
 		return 0, errors.New("a rate is a count per unit of time")
 	}
-	seconds, ok := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(unit)]
+	seconds, ok := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
 	if !ok {
 		return 0, fmt.Errorf("unknown unit %q", unit)
 	}
-	n, err := parseNumber(strings.TrimSpace(count))
+	n, err := parseDecimal(count)
 	if err != nil {
 		return 0, err
 	}
@@ -45,7 +45,7 @@ type Percent float64
 
 // ParsePercent parses 5%, 0.5% or a plain number of percent. It does not limit the range.
 func ParsePercent(text string) (Percent, error) {
-	n, err := parseNumber(strings.TrimSpace(strings.TrimSuffix(text, "%")))
+	n, err := parseDecimal(strings.TrimSuffix(text, "%"))
 	return Percent(n), err
 }
 
@@ -102,6 +102,14 @@ func parseDuration(text string) (time.Duration, error) {
 		return 0, errors.New("a duration is not negative")
 	}
 	return d, nil
+}
+
+// parseDecimal parses a plain decimal number, without an exponent.
+func parseDecimal(text string) (float64, error) {
+	if strings.ContainsAny(text, "eE+") {
+		return 0, fmt.Errorf("%q is not a decimal number", text)
+	}
+	return parseNumber(text)
 }
 
 // parseNumber parses a finite decimal number, without the exotic forms that strconv knows.

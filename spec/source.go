@@ -113,12 +113,22 @@ func applySet(root *yaml.Node, set string, line int) error {
 		return err
 	}
 	leaf := &yaml.Node{Kind: yaml.ScalarNode, Value: value, Line: line}
-	leaf.Tag = leaf.ShortTag()
+	if leaf.Tag = leaf.ShortTag(); value == "" {
+		leaf.Tag = "!!str"
+	}
 	at := root
+	var undo func()
 	for i, step := range steps {
+		before, parent := *at, at
 		slot, err := descend(at, step, line)
 		if err != nil {
+			if undo != nil {
+				undo()
+			}
 			return fmt.Errorf("%s: %w", path, err)
+		}
+		if undo == nil && len(parent.Content) != len(before.Content) { // what was made below it goes with it
+			undo = func() { *parent = before }
 		}
 		if i < len(steps)-1 {
 			at = *slot

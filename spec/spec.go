@@ -7,6 +7,8 @@ package spec
 
 import "time"
 
+//go:generate go run ./gen -o ../fixtures/schema/scenario.v1.schema.json
+
 // Words of the envelope.
 const (
 	APIVersion = "meshtest.dev/v1"
@@ -35,7 +37,7 @@ type Scenario struct {
 	// Seed of every chance draw. The same seed splits and faults the same requests. Default: random, and printed.
 	Seed *uint64 `yaml:"seed"`
 	// Longest time of the whole run after the environment is up. Default: 5m.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" spec:"positive"`
 	// Services in the mesh, by name. Each instance gets a sidecar.
 	Services map[string]*Service `yaml:"services" spec:"required,name"`
 	// Plain services outside the mesh, by name: no sidecar, no identity.
@@ -118,7 +120,7 @@ type Readiness struct {
 	// Ready as soon as the port accepts a TCP connection.
 	TCP bool `yaml:"tcp"`
 	// How long to wait for it. Default: 30s.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" spec:"positive"`
 }
 
 // Rule is mesh configuration: a file of documents or one inline document. After loading it holds the documents themselves, so that readers need not care where they

@@ -17,7 +17,7 @@ type Stream struct {
 	// Request body.
 	Body string `yaml:"body"`
 	// Longest time to wait for an answer. Default: 10s.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout time.Duration `yaml:"timeout" spec:"positive"`
 	// A constant rate. Exactly one of rate, ramp, steps and sine is set.
 	Rate Rate `yaml:"rate"`
 	// A rate that grows or falls linearly and then stays.
@@ -29,7 +29,7 @@ type Stream struct {
 	// How requests are spaced at the rate: evenly (uniform, the default), or as independent arrivals (poisson).
 	Arrival string `yaml:"arrival" spec:"enum=uniform|poisson"`
 	// How long the stream lasts. Default: until the roll-out has ended; required without a roll-out.
-	Duration time.Duration `yaml:"duration"`
+	Duration time.Duration `yaml:"duration" spec:"positive"`
 	// Most requests in flight at a time; a request that finds them all taken is late, which the run reports. Default: 1000.
 	MaxInFlight int `yaml:"maxInFlight" spec:"min=1,max=100000"`
 }
@@ -41,7 +41,7 @@ type Ramp struct {
 	// Rate at the end, which stays.
 	To Rate `yaml:"to" spec:"required"`
 	// How long the change takes.
-	Over time.Duration `yaml:"over" spec:"required"`
+	Over time.Duration `yaml:"over" spec:"required,positive"`
 }
 
 // RateStep is a rate that holds for some time.
@@ -49,7 +49,7 @@ type RateStep struct {
 	// The rate.
 	Rate Rate `yaml:"rate" spec:"required"`
 	// How long it holds.
-	Duration time.Duration `yaml:"duration" spec:"required"`
+	Duration time.Duration `yaml:"duration" spec:"required,positive"`
 }
 
 // Sine is a rate that swings around a mean.
@@ -59,7 +59,7 @@ type Sine struct {
 	// How far the rate swings to each side; at most the mean.
 	Amplitude Rate `yaml:"amplitude" spec:"required"`
 	// Time of one whole swing.
-	Period time.Duration `yaml:"period" spec:"required"`
+	Period time.Duration `yaml:"period" spec:"required,positive"`
 }
 
 // Arrivals.

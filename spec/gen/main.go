@@ -1,0 +1,206 @@
+// Command gen writes the JSON Schema of the scenario format, generated from the types and doc comments of package spec, so that editors complete and explain
+// scenarios. It runs in the folder of that package, by go generate.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/invopop/jsonschema"
+
+	"meshtest.dev/meshtest/spec"
+	"meshtest.dev/meshtest/spec/internal/tag"
+)
+
+func main() {
+	out := flag.String("o", "", "file to write")
+	flag.Parse()
+	schema, err := generate()
+	if err == nil {
+		err = os.WriteFile(*out, schema, 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "generate the schema:", err)
+		os.Exit(1)
+	}
+}
+
+// draft07 is what editors' YAML support validates; later drafts are not understood everywhere.
+const draft07 = "http://json-schema.org/draft-07/schema#"
+
+// generate returns the schema. The working directory must be the folder of package spec, for the comments.
+func generate() ([]byte, error) {
+	r := &jsonschema.Reflector{FieldNameTag: "yaml", Anonymous: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true, Mapper: scalar}
+	if err := r.AddGoComments("meshtest.dev/meshtest/spec", ".", jsonschema.WithFullComment()); err != nil {
+		return nil, fmt.Errorf("read comments: %w", err)
+	}
+	root := r.Reflect(&spec.Scenario{})
+	constrain(reflect.TypeFor[spec.Scenario](), root, root.Definitions)
+	delete(root.Definitions, "Scenario")
+	root.Version, root.ID, root.Title = draft07, "https://meshtest.dev/schema/scenario.v1.schema.json", "meshtest scenario"
+	b, err := json.Marshal(root)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	b = bytes.ReplaceAll(b, []byte(`"$defs"`), []byte(`"definitions"`))
+	b = bytes.ReplaceAll(b, []byte(`"#/$defs/`), []byte(`"#/definitions/`))
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, b, "", "  "); err != nil {
+		return nil, fmt.Errorf("indent: %w", err)
+	}
+	pretty.WriteByte('\n')
+	return pretty.Bytes(), nil
+}
+
+// Patterns of scalars that are written as one word.
+const (
+	labelPattern    = `^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`
+	decimal         = `[0-9]+(\.[0-9]+)?`
+	durationPattern = `^(` + decimal + `(ns|us|µs|ms|s|m|h))+$`
+	percentPattern  = `^` + decimal + `%?$`
+	ratePattern     = `^` + decimal + `/[smh]$`
+)
+
+// scalar is the schema of the types that are written as one word, in every spelling that is accepted.
+func scalar(t reflect.Type) *jsonschema.Schema {
+	text := func(pattern string, examples ...any) *jsonschema.Schema {
+		return &jsonschema.Schema{Type: "string", Pattern: pattern, Examples: examples}
+	}
+	number := &jsonschema.Schema{Type: "number"}
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{text(durationPattern, "30s", "250ms"), {Const: 0}}}
+	case reflect.TypeFor[spec.Rate]():
+		return text(ratePattern, "200/s", "50/m")
+	case reflect.TypeFor[spec.Percent]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{number, text(percentPattern, "5%")}}
+	case reflect.TypeFor[spec.Bound]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{number, text(percentPattern, "99%"), text(durationPattern, "500ms")}}
+	case reflect.TypeFor[spec.Percentage]():
+		value := jsonschema.NewProperties()
+		value.Set("value", scalar(reflect.TypeFor[spec.Percent]()))
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{number, text(percentPattern, "5%"),
+			{Type: "object", Properties: value, Required: []string{"value"}, AdditionalProperties: jsonschema.FalseSchema}}}
+	case reflect.TypeFor[spec.Rule]():
+		return rule()
+	case reflect.TypeFor[map[string]string]():
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, number, {Type: "boolean"}}}}
+	default:
+		return nil
+	}
+}
+
+// rule is a file of documents or one document, whose fields are Istio's.
+func rule() *jsonschema.Schema {
+	file := jsonschema.NewProperties()
+	file.Set("file", &jsonschema.Schema{Type: "string", Description: "YAML file with one or more Istio documents, relative to the scenario's folder, which it may not leave."})
+	metadata := jsonschema.NewProperties()
+	metadata.Set("name", &jsonschema.Schema{Type: "string"})
+	metadata.Set("namespace", &jsonschema.Schema{Type: "string"})
+	metadata.Set("labels", &jsonschema.Schema{Type: "object"})
+	metadata.Set("annotations", &jsonschema.Schema{Type: "object"})
+	document := jsonschema.NewProperties()
+	document.Set("apiVersion", &jsonschema.Schema{Enum: []any{"networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"}})
+	document.Set("kind", &jsonschema.Schema{Enum: []any{"VirtualService", "DestinationRule"}})
+	document.Set("metadata", &jsonschema.Schema{Type: "object", Properties: metadata, Required: []string{"name"}, AdditionalProperties: jsonschema.FalseSchema})
+	document.Set("spec", &jsonschema.Schema{Type: "object", Description: "As in Istio. What is not honoured yet is an error."})
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+		{Type: "object", Properties: file, Required: []string{"file"}, AdditionalProperties: jsonschema.FalseSchema},
+		{Type: "object", Properties: document, Required: []string{"apiVersion", "kind", "metadata", "spec"}, AdditionalProperties: jsonschema.FalseSchema},
+	}}
+}
+
+// exactlyOne are the types of which exactly one field is set; atMostOne may also be empty in some places.
+var (
+	exactlyOne = []reflect.Type{reflect.TypeFor[spec.Step](), reflect.TypeFor[spec.Run]()}
+	atMostOne  = []reflect.Type{reflect.TypeFor[spec.StringMatch]()}
+)
+
+// constrain adds to the schema of a struct, and of every struct that it holds, what the tags say, and puts a description beside a reference where draft 7 would not see it.
+func constrain(t reflect.Type, s *jsonschema.Schema, defs jsonschema.Definitions) {
+	if s == nil || s.Properties == nil || s.MinProperties != nil || len(s.Required) > 0 {
+		return // not a struct, or done
+	}
+	one := uint64(1)
+	if slices.Contains(exactlyOne, t) {
+		s.MinProperties, s.MaxProperties = &one, &one
+	}
+	if slices.Contains(atMostOne, t) {
+		s.MaxProperties = &one
+	}
+	for _, f := range tag.Fields(t) {
+		property, _ := s.Properties.Get(f.Name)
+		if f.Required {
+			s.Required = append(s.Required, f.Name)
+		}
+		ft := t.Field(f.Index).Type
+		restrict(property, f, ft)
+		if property.Ref != "" {
+			property.AllOf, property.Ref = []*jsonschema.Schema{{Ref: property.Ref}}, ""
+		}
+		property.Description = oneLine(property.Description)
+		for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice || ft.Kind() == reflect.Map {
+			ft = ft.Elem()
+		}
+		if def := defs[ft.Name()]; def != nil && ft.Kind() == reflect.Struct {
+			def.Description = oneLine(def.Description)
+			constrain(ft, def, defs)
+		}
+	}
+	s.Description = oneLine(s.Description)
+}
+
+// restrict adds the constraints of a field to its schema, or to that of its elements.
+func restrict(s *jsonschema.Schema, f tag.Field, t reflect.Type) {
+	switch {
+	case s.Type == "array":
+		restrict(s.Items, f, t.Elem())
+		return
+	case t.Kind() == reflect.Map:
+		if f.Label {
+			s.PropertyNames = &jsonschema.Schema{Pattern: labelPattern}
+		}
+		return
+	case f.Enum != nil:
+		s.Type, s.Enum = "", nil
+		for _, e := range f.Enum {
+			s.Enum = append(s.Enum, e)
+		}
+		return
+	case f.Label:
+		s.Pattern = labelPattern
+	}
+	if f.Positive && len(s.AnyOf) == 2 && s.AnyOf[1].Const == 0 {
+		s.AnyOf = s.AnyOf[:1] // a duration that cannot be 0
+	}
+	limits := s
+	if len(s.AnyOf) > 0 && s.AnyOf[0].Type == "number" {
+		limits = s.AnyOf[0]
+	}
+	if limits.Type != "number" && limits.Type != "integer" {
+		return
+	}
+	if !math.IsInf(f.Min, -1) {
+		limits.Minimum = json.Number(strconv.FormatFloat(f.Min, 'f', -1, 64))
+	}
+	if !math.IsInf(f.Max, 1) {
+		limits.Maximum = json.Number(strconv.FormatFloat(f.Max, 'f', -1, 64))
+	}
+	if k := t.Kind(); f.Positive {
+		limits.Minimum = "1"
+	} else if (k == reflect.Uint64 || k == reflect.Uint32 || (k == reflect.Pointer && t.Elem().Kind() == reflect.Uint64)) && limits.Minimum == "" {
+		limits.Minimum = "0"
+	}
+}
+
+// oneLine joins the lines of a comment.
+func oneLine(comment string) string { return strings.Join(strings.Fields(comment), " ") }

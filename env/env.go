@@ -27,6 +27,11 @@ type Environment interface {
 	Up(ctx context.Context, d Deployment, watch Watcher) (Mesh, error)
 }
 
+// Preflighter is an environment that can find out whether it could stand anything up at all, without doing it. The error says what is missing, and how to get it.
+type Preflighter interface {
+	Preflight(ctx context.Context) error
+}
+
 // Watcher hears what an environment does, as it does it. Its methods are called from several goroutines.
 type Watcher interface {
 	// Process tells that a process or container changed its state.

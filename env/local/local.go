@@ -37,7 +37,7 @@ const convergeTimeout = 15 * time.Second
 
 // Environment stands meshes up on this machine.
 type Environment struct {
-	Binaries Binaries
+	Binaries Binaries   // the zero value: those beside the running program
 	Log      slog.Level // of sidecars and control plane
 }
 
@@ -86,6 +86,21 @@ func (e *Environment) Capabilities() capability.Set {
 	return set
 }
 
+// Preflight finds the programs, unless they were given.
+func (e *Environment) Preflight(context.Context) error {
+	if e.Binaries != (Binaries{}) {
+		return nil
+	}
+	executable, err := os.Executable()
+	if err == nil {
+		e.Binaries, err = FindBinaries(executable)
+	}
+	if err != nil {
+		return fmt.Errorf("finding the programs of the mesh: %w", err)
+	}
+	return nil
+}
+
 // Up starts the mesh. When it fails, nothing is left.
 func (e *Environment) Up(ctx context.Context, d env.Deployment, watch env.Watcher) (env.Mesh, error) {
 	m, err := e.up(ctx, d, watch)
@@ -96,6 +111,9 @@ func (e *Environment) Up(ctx context.Context, d env.Deployment, watch env.Watche
 }
 
 func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watcher) (_ *Mesh, err error) {
+	if err := e.Preflight(ctx); err != nil {
+		return nil, err
+	}
 	block, err := loopback.Claim(d.Run)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/env/local/supervisor"
+	"meshtest.dev/meshtest/mesh"
 )
 
 const controlName = "control"
@@ -104,6 +105,19 @@ func documentPipe(document any) (*os.File, error) {
 		return nil, err
 	}
 	return read, nil
+}
+
+// sidecarBootstrap is what a sidecar's process is told; see its usage.
+type sidecarBootstrap struct {
+	Run         string        `json:"run"`
+	Workload    mesh.Workload `json:"workload"`
+	Control     string        `json:"control"`
+	Token       string        `json:"token"`
+	Direct      string        `json:"direct"`
+	DirectToken string        `json:"directToken"`
+	Admin       string        `json:"admin"`
+	EdgeToken   string        `json:"edgeToken"`
+	LogLevel    string        `json:"logLevel"`
 }
 
 // controlBootstrap is what the control plane's process is told; see its usage.

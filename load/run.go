@@ -98,12 +98,9 @@ func (r *runner) attack(ctx context.Context) (hits uint64) {
 	}
 }
 
-// newDeadline fires when the grace after the schedule is over, which is never when the schedule has no end yet.
+// newDeadline fires when the grace after the schedule is over. For a schedule without an end that is never.
 func newDeadline(duration, grace time.Duration) *time.Timer {
-	if duration == 0 {
-		return time.NewTimer(Forever)
-	}
-	return time.NewTimer(duration + grace)
+	return time.NewTimer(min(fallback(duration, Forever), Forever-grace) + grace)
 }
 
 // stopping is how long the grace lasts from now on, after the schedule was stopped.

@@ -89,6 +89,7 @@ func TestClaimsOfSeveralProcessesNeverMeet(t *testing.T) {
 	seen := map[string]bool{}
 	const processes = 6
 	var outputs []*bufio.Reader
+	var inputs []io.Closer
 	for range processes {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), claimant+"=processes")
@@ -97,10 +98,8 @@ func TestClaimsOfSeveralProcessesNeverMeet(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		t.Cleanup(func() {
-			in.Close()
-			require.NoError(t, cmd.Wait())
-		})
+		t.Cleanup(func() { require.NoError(t, cmd.Wait()) })
+		inputs = append(inputs, in)
 		outputs = append(outputs, bufio.NewReader(out))
 	}
 	for _, out := range outputs {
@@ -112,6 +111,9 @@ func TestClaimsOfSeveralProcessesNeverMeet(t *testing.T) {
 		}
 	}
 	require.Len(t, seen, processes*(1+slabSize+10))
+	for _, in := range inputs {
+		in.Close()
+	}
 }
 
 func TestClaimLivesAsLongAsItsFiles(t *testing.T) {

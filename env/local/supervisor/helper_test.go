@@ -70,7 +70,7 @@ func say(word string) { os.Stdout.WriteString(word + "\n") }
 
 func forever() {
 	for {
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 	}
 }
 

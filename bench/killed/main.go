@@ -1,0 +1,121 @@
+//go:build linux
+
+// Command killed kills meshtest with SIGKILL at random moments of a run, and looks 15 seconds later for what is left: processes that carry the run's mark, sockets, files
+// outside the run's folder. The journal that remains has to render a report that says "aborted".
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"meshtest.dev/meshtest/bench/rig"
+	"meshtest.dev/meshtest/env/local/supervisor"
+	"meshtest.dev/meshtest/reports"
+)
+
+// grace is how long after the kill everything must be gone.
+const grace = 15 * time.Second
+
+func main() {
+	kills := flag.Int("kills", 10, "runs to kill")
+	within := flag.Duration("within", 20*time.Second, "kill at a random moment within this time")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
+	flag.Parse()
+	fmt.Println("seed", *seed)
+	if err := measure(*kills, *within, rand.New(rand.NewPCG(*seed, 0))); err != nil {
+		fmt.Fprintln(os.Stderr, "killed:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(kills int, within time.Duration, random *rand.Rand) error {
+	binary, err := rig.Binary()
+	if err != nil {
+		return err
+	}
+	dir, remove, err := rig.Folder()
+	if err != nil {
+		return err
+	}
+	defer remove()
+	bad := 0
+	for i := range kills {
+		out := filepath.Join(dir, fmt.Sprint(i))
+		after := time.Duration(random.Int64N(int64(within)))
+		left, verdict, err := killOne(binary, out, after)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("killed after %5.2f s: %d things left, report says %s\n", after.Seconds(), len(left), verdict)
+		for _, thing := range left {
+			fmt.Println("   ", thing)
+		}
+		if len(left) > 0 || verdict != "aborted" {
+			bad++
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d kills left something behind", bad, kills)
+	}
+	return nil
+}
+
+func killOne(binary, out string, after time.Duration) (left []string, verdict string, err error) {
+	cmd := exec.Command(binary, "run", "canary-promote", "--progress", "none", "--out", out)
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	timer := time.NewTimer(after)
+	<-timer.C
+	if err := cmd.Process.Kill(); err != nil {
+		return nil, "", err
+	}
+	_ = cmd.Wait() // killed, so an error
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	<-ctx.Done()
+	story, err := reports.Open(out)
+	switch {
+	case os.IsNotExist(err):
+		verdict = "aborted" // killed before there was a journal
+	case err != nil:
+		verdict = err.Error()
+	default:
+		verdict = story.Finished.Verdict
+		left = remains(story.Started.Run)
+	}
+	return left, verdict, nil
+}
+
+// remains are processes that carry the run's mark, and the run's runtime directories.
+func remains(run string) []string {
+	var found []string
+	mark := []byte(supervisor.Marker + "=")
+	processes, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range processes {
+		environ, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		for _, variable := range bytes.Split(environ, []byte{0}) {
+			if bytes.HasPrefix(variable, mark) && strings.HasSuffix(string(variable), "/"+run) {
+				name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+				found = append(found, filepath.Dir(path)+" "+string(bytes.ReplaceAll(name, []byte{0}, []byte{' '})))
+			}
+		}
+	}
+	for _, root := range supervisor.Roots() {
+		if _, err := os.Lstat(filepath.Join(root, run)); err == nil {
+			found = append(found, filepath.Join(root, run))
+		}
+	}
+	return found
+}

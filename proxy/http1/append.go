@@ -14,7 +14,7 @@ var noEdits = new(Edits)
 // AppendRequest appends the head of a request as it goes to the next hop; e may be nil. The request line is written anew, in origin-form (authority-form with
 // CONNECT) with the normalised path; header lines are copied as they came and in their order, but without those that end here (RFC 9110, 7.6.1) or that e deletes, and
 // with untidy whitespace around the value made one space; then come the additions and the framing. Lines that Connection names are left out only
-// when their name is not a known one.
+// when their name is not a known one. A request without any authority (HTTP/1.0) gets an empty Host, unless e sets one, as it should.
 func AppendRequest(dst []byte, h *Head, e *Edits) []byte {
 	if e == nil {
 		e = noEdits
@@ -52,7 +52,8 @@ func appendTarget(dst []byte, h *Head, e *Edits) []byte {
 }
 
 // AppendResponse appends the head of a response as it goes to the next hop; e may be nil. The rules are those of AppendRequest. A body that ends with the
-// connection is announced with "Connection: close".
+// connection is announced with "Connection: close"; a 101 needs Edits.KeepUpgrade to stay one. What an HTTP/1.0 client can read is for the caller to see to, with
+// SetBody and Close.
 func AppendResponse(dst []byte, h *Head, e *Edits) []byte {
 	if e == nil {
 		e = noEdits

@@ -101,6 +101,7 @@ func TestAppendRequest(t *testing.T) {
 			name: "host", in: plain, want: "GET /x?q HTTP/1.1\nHost: c:1\nAccept: */*\nX-One: 1\nUser-Agent: u\n\n",
 			edit: func(t *testing.T, e *http1.Edits) {
 				require.True(t, e.Set("host", "b"))
+				require.True(t, e.Add("host", "b"))
 				require.True(t, e.SetHost([]byte("c:1")))
 				require.False(t, e.Set("Host", "d e"))
 			},

@@ -243,3 +243,62 @@ func TestBodyScanner(t *testing.T) {
 		}
 	})
 }
+
+func TestMethods(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]http1.Method{
+		"GET": http1.GET, "HEAD": http1.HEAD, "POST": http1.POST, "PUT": http1.PUT, "DELETE": http1.DELETE, "OPTIONS": http1.OPTIONS, "TRACE": http1.TRACE,
+		"PATCH": http1.PATCH, "BREW": http1.MethodOther, "Get": http1.MethodOther,
+	} {
+		require.Equal(t, want, mustRequest(t, name+crlf(" / HTTP/1.1\nHost: a\n\n")).Method, name)
+	}
+	require.Equal(t, http1.CONNECT, mustRequest(t, crlf("CONNECT a:1 HTTP/1.1\nHost: a:1\n\n")).Method)
+}
+
+func TestTETrailers(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"trailers": true, "Trailers": true, "deflate;q=0.5, trailers": true, "": false, "trailer": false, "deflate": false} {
+		require.Equal(t, want, mustRequest(t, crlf("GET / HTTP/1.1\nHost: a\nTE: "+value+"\n\n")).TETrailers, value)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	in := []byte(crlf("GET /abc/../d HTTP/1.1\nHost: a\nX: y\n\n"))
+	tests := []struct {
+		name   string
+		change func(*http1.Limits)
+		reason string
+	}{
+		{"exact block", func(l *http1.Limits) { l.HeaderBytes = len(in) }, ""},
+		{"block", func(l *http1.Limits) { l.HeaderBytes = len(in) - 1 }, "header_too_large"},
+		{"exact lines", func(l *http1.Limits) { l.Headers = 2 }, ""},
+		{"lines", func(l *http1.Limits) { l.Headers = 1 }, "too_many_headers"},
+		{"exact target", func(l *http1.Limits) { l.TargetBytes = 9 }, ""},
+		{"target", func(l *http1.Limits) { l.TargetBytes = 8 }, "target_too_long"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			lim := http1.DefaultLimits()
+			tt.change(lim)
+			for step := 1; step <= len(in); step++ {
+				h := new(http1.Head)
+				_, err := feed(string(in), step, func(b []byte) (int, error) { return http1.ParseRequest(b, h, lim) })
+				if tt.reason == "" {
+					require.NoError(t, err)
+					continue
+				}
+				var refusal *http1.ProtocolError
+				require.ErrorAs(t, err, &refusal)
+				require.Equal(t, tt.reason, refusal.Reason)
+			}
+		})
+	}
+	lim := http1.DefaultLimits()
+	lim.Path = http1.PathNone
+	h := new(http1.Head)
+	_, err := http1.ParseRequest(in, h, lim)
+	require.NoError(t, err)
+	require.Equal(t, "/abc/../d", string(h.Path()))
+}

@@ -4,7 +4,7 @@ import "bytes"
 
 // ParseRequest reads the head of a request from the front of buf. It returns the bytes consumed, 0 and ErrNeedMore, or 0 and a *ProtocolError. Each
 // call must be given the same bytes again, and perhaps more behind them; where it had stopped is kept in h, so that no byte is searched twice. Leave
-// h alone in between, or Reset it.
+// h alone in between, or Reset it. The buffer must be able to grow to Limits.HeaderBytes and 3 bytes more: an empty line before, and one byte too many.
 func ParseRequest(buf []byte, h *Head, lim *Limits) (n int, err error) {
 	if h.phase == phaseDone {
 		h.Reset()

@@ -245,3 +245,33 @@ func TestPathVectors(t *testing.T) {
 		})
 	}
 }
+
+// requireNormal checks what normalisation promises for any path.
+func requireNormal(t *testing.T, in string, level http1.PathNormalization) {
+	t.Helper()
+	got, err := http1.NormalizePath(nil, []byte(in), level)
+	if err != nil {
+		return
+	}
+	path := string(got)
+	again, err := http1.NormalizePath(nil, got, level)
+	require.NoError(t, err, "%q", path)
+	require.Equal(t, path, string(again), "a fixed point")
+	require.Equal(t, byte('/'), path[0])
+	require.LessOrEqual(t, len(path), len(in))
+	if level == http1.PathNone {
+		require.Equal(t, in, path)
+		return
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		require.NotEqual(t, ".", segment, "%q", path)
+		require.NotEqual(t, "..", segment, "%q", path)
+	}
+	if level >= http1.PathMergeSlashes {
+		require.NotContains(t, path, "//")
+	}
+	if level == http1.PathDecodeAndMergeSlashes {
+		require.NotContains(t, path, "%2F")
+		require.NotContains(t, path, "%5C")
+	}
+}

@@ -2,10 +2,13 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
+	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -63,6 +66,7 @@ func (b *builder) lint() {
 	} else if len(s.Expect.Checks) == 0 {
 		b.warn("MT1509", "", "add a rollout, or checks under expect", "nothing is judged: without a roll-out and without expected checks the run passes whatever happens")
 	}
+	b.lintSubsets()
 	for i, f := range p.Faults {
 		b.lintFault("faults["+strconv.Itoa(i)+"]", s.Faults[i], f)
 		for j, other := range p.Faults[:i] {
@@ -73,6 +77,20 @@ func (b *builder) lint() {
 	}
 	for i, e := range s.Expect.Checks {
 		b.lintExpectation("expect.checks["+strconv.Itoa(i)+"]", e)
+	}
+}
+
+// lintSubsets warns of routes to subsets without instances, which answer with errors.
+func (b *builder) lintSubsets() {
+	snap := b.plan.Snapshot
+	for _, name := range slices.Sorted(maps.Keys(snap.Routes)) {
+		for _, r := range snap.Routes[name].Routes {
+			for _, d := range r.Split {
+				if len(b.subsetShares(d)) == 0 {
+					b.warn("MT1511", "rules", "correct the subset's labels: instances have app and version", "the route %s leads to the subset %s of %s, which selects no instance", r.Name, d.Subset, mesh.LogicalName(d.Host))
+				}
+			}
+		}
 	}
 }
 
@@ -108,7 +126,7 @@ func (b *builder) lintFault(path string, f spec.Fault, planned Fault) {
 	case !flows:
 		b.warn("MT1502", path, "send load that comes that way, or correct from and to", "no load flows from %s to %s by the calls that the scenario declares, so the fault will match nothing and the run will be invalid", f.From, f.To)
 	case planned.Window.Start >= b.length || (end > 0 && end <= planned.Window.Start):
-		b.warn("MT1510", path+".window", "", "the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
+		b.warn("MT1510", path+".window", "an earlier window, or a load that lasts longer", "the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
 	case planned.Blast.Matched < float64(f.MinMatched):
 		b.warn("MT1505", path, "a longer window, more load, or a smaller minMatched", "the fault is expected to match about %d requests, and fewer than %d make the run invalid", round(planned.Blast.Matched), f.MinMatched)
 	}

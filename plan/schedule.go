@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math"
+	"sort"
 	"strings"
 	"time"
 
@@ -101,19 +102,14 @@ func (b *builder) holdFor(table *mesh.RouteTable, at time.Duration, more float64
 	if more <= 0 {
 		return 0
 	}
-	enough := func(hold time.Duration) bool { return b.canaryRequests(table, at, at+hold) >= more-1e-6 }
-	if !enough(limit) {
+	const tolerance = 1e-6 // of the sums' rounding
+	steps := sort.Search(int(limit/holdStep), func(n int) bool {
+		return b.canaryRequests(table, at, at+time.Duration(n)*holdStep) >= more-tolerance
+	})
+	if steps == int(limit/holdStep) {
 		return limit
 	}
-	low, high := time.Duration(0), limit // the count only grows with time: halve the range
-	for high-low > holdStep {
-		if mid := (low + high) / 2; enough(mid) {
-			high = mid
-		} else {
-			low = mid
-		}
-	}
-	return min((high + holdStep - 1).Truncate(holdStep), limit)
+	return time.Duration(steps) * holdStep
 }
 
 func headerText(h *spec.HeaderRoute, canary string) string {

@@ -30,6 +30,9 @@ func (h *Head) readRequest(lim *Limits) fault {
 		if f := h.skipEmptyLine(); f != ok {
 			return f
 		}
+		if h.line < len(h.buf) && h.buf[h.line] == 0x16 { // the type of a TLS handshake record
+			return faultTLS
+		}
 		end, f := h.nextLine(lim)
 		if f == needMore {
 			f = h.partialRequestLine(lim)
@@ -72,9 +75,6 @@ func (h *Head) skipEmptyLine() fault {
 // partialRequestLine refuses a request line that is too long already, or that is none.
 func (h *Head) partialRequestLine(lim *Limits) fault {
 	line := h.buf[h.line:]
-	if len(line) > 0 && line[0] == 0x16 { // the type of a TLS handshake record
-		return faultTLS
-	}
 	switch space := bytes.IndexByte(line[:min(len(line), maxMethod+1)], ' '); {
 	case space < 0 && len(line) > maxMethod+1:
 		return faultMethodTooLong
@@ -89,9 +89,6 @@ func (h *Head) readRequestLine(end int, lim *Limits) fault {
 	line := h.buf[h.line:end]
 	if len(line) == 0 {
 		return faultLeadingEmptyLine
-	}
-	if line[0] == 0x16 {
-		return faultTLS
 	}
 	space := 0
 	for space < len(line) && charClass[line[space]]&classToken != 0 {

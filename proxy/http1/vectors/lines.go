@@ -71,6 +71,7 @@ func requestLines() []Request {
 		{Name: "http2/preface-1.1", Rule: "9112 3.2.4: asterisk-form is only for OPTIONS", In: first("PRI * HTTP/1.1"), Status: 400, Reason: "target_form"},
 		{Name: "tls/client-hello", Rule: "8446 5.1: a handshake record begins with 22, 3", In: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Status: 400, Reason: "tls_on_plaintext"},
 		{Name: "tls/client-hello-with-lf", Rule: "8446 5.1", In: "\x16\x03\x01\x02\x00\x01\x00\r\n", Status: 400, Reason: "tls_on_plaintext"},
+		{Name: "tls/client-hello-random-lf", Rule: "8446 4.1.2: the random may hold any byte", In: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03ab\ncd", Status: 400, Reason: "tls_on_plaintext"},
 		{Name: "line/pipelined", Rule: "9112 9.3.2: a client may pipeline", In: get() + get(), Want: Accepted{Rest: get()}},
 		{Name: "line/garbage", Rule: "9112 3", In: "\x80\x81\x82\r\n\r\n", Status: 400, Reason: "method_invalid"},
 		{Name: "line/json", Rule: "9112 3", In: "{\"a\": 1}\r\n\r\n", Status: 400, Reason: "method_invalid"},

@@ -98,7 +98,10 @@ func TestClaimsOfSeveralProcessesNeverMeet(t *testing.T) {
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
-		t.Cleanup(func() { require.NoError(t, cmd.Wait()) })
+		t.Cleanup(func() {
+			in.Close()
+			require.NoError(t, cmd.Wait())
+		})
 		inputs = append(inputs, in)
 		outputs = append(outputs, bufio.NewReader(out))
 	}

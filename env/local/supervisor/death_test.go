@@ -98,6 +98,21 @@ func TestStopLeavesNothing(t *testing.T) {
 	require.NoDirExists(t, root, "it went with its last run")
 }
 
+// A process that makes daemons as fast as it can, and does not stop when it is asked.
+func TestStopIsFasterThanABreeder(t *testing.T) {
+	t.Parallel()
+	root, tag := newRoot(t), newTag(t)
+	s := startIn(t, root, "breeder")
+	spec := tag.spec("breeder")
+	spec.Path, spec.Args = "/bin/sh", []string{"-c", `trap "" TERM; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); (setsid sleep 300 &); done; sleep 300`}
+	_, err := s.Spawn(t.Context(), spec)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) > 100 }, 30*time.Second, time.Millisecond)
+	require.NoError(t, s.Stop(t.Context(), 10*time.Millisecond))
+	require.Empty(t, tag.alive(t))
+	require.Empty(t, list(root))
+}
+
 func TestStopThatRunsOutOfTime(t *testing.T) {
 	t.Parallel()
 	root, tag := newRoot(t), newTag(t)

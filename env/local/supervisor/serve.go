@@ -254,6 +254,18 @@ func (s *server) signalAll(sig syscall.Signal) (signaled, denied int) {
 	return signalDescendants(slices.Collect(maps.Keys(s.children)), sig)
 }
 
+func signalGroups(leaders []int, sig syscall.Signal) (signaled, denied int) {
+	for _, pid := range leaders {
+		switch err := syscall.Kill(-pid, sig); {
+		case err == nil:
+			signaled++
+		case errors.Is(err, syscall.EPERM):
+			denied++
+		}
+	}
+	return signaled, denied
+}
+
 func (s *server) finish() error {
 	var errs []error
 	if !s.deniedSince.IsZero() {

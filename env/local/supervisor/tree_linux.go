@@ -105,11 +105,12 @@ func descendants(table []process, roots ...int) []int {
 	return found
 }
 
-// signalDescendants signals every living descendant of this process, and counts those that it may not signal.
-func signalDescendants(_ []int, sig syscall.Signal) (signaled, denied int) {
+// signalDescendants signals every living descendant of this process, and counts those that it may not signal. Where /proc is not
+// mounted it reaches the process groups of the children only.
+func signalDescendants(children []int, sig syscall.Signal) (signaled, denied int) {
 	table, err := processTable()
 	if err != nil {
-		return 0, 0
+		return signalGroups(children, sig)
 	}
 	self := os.Getpid()
 	for _, pid := range descendants(table, self) {

@@ -27,17 +27,9 @@ func setNice(nice int) error {
 
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// signalDescendants signals the process groups of the children.
+// signalDescendants reaches the process groups of the children.
 func signalDescendants(children []int, sig syscall.Signal) (signaled, denied int) {
-	for _, pid := range children {
-		switch err := syscall.Kill(-pid, sig); {
-		case err == nil:
-			signaled++
-		case errors.Is(err, syscall.EPERM):
-			denied++
-		}
-	}
-	return signaled, denied
+	return signalGroups(children, sig)
 }
 
 // killMarked cannot see the environment of other processes here.

@@ -29,7 +29,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 	if prev != nil && !sameCaller(prev.caller, caller) {
 		prev = nil
 	}
-	r := &Router{caller: caller, snapshot: snapshot, names: namesOf(prev, snapshot, caller.Namespace)}
+	r := &Router{caller: caller, snapshot: snapshot, names: namesOf(prev, snapshot, cmp.Or(caller.Namespace, mesh.DefaultNamespace))}
 	r.tables = make([]*Table, len(r.names.ports))
 	var errs []error
 	for place, at := range r.names.ports {

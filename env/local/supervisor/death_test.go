@@ -107,7 +107,7 @@ func TestStopIsFasterThanABreeder(t *testing.T) {
 	spec.Path, spec.Args = "/bin/sh", []string{"-c", `trap "" TERM; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); (setsid sleep 300 &); done; sleep 300`}
 	_, err := s.Spawn(t.Context(), spec)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(tag.alive(t)) > 100 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) > 100 }, 30*time.Second, 50*time.Millisecond)
 	require.NoError(t, s.Stop(t.Context(), 10*time.Millisecond))
 	require.Empty(t, tag.alive(t))
 	require.Empty(t, list(root))

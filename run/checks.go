@@ -255,6 +255,9 @@ func (c *conductor) checkFault(f *faultRun) (string, bool) {
 
 // faultDeeds says how what a fault did contradicts what it was to do; "" when it does not.
 func (c *conductor) faultDeeds(f *faultRun, total mesh.Accounting) string {
+	if total.Injected() == 0 {
+		return fmt.Sprintf("it did nothing to any of the %d requests that it matched", total.Matched)
+	}
 	if f.First == 0 && f.Every == 0 && f.Max == 0 {
 		if f.Abort != nil && !sequential.ProportionWithin(total.Aborted, total.Matched, f.Abort.Share, faultSurprise) {
 			return fmt.Sprintf("it aborted %d of %d requests, and %.4g %% were to be", total.Aborted, total.Matched, 100*f.Abort.Share)
@@ -262,8 +265,6 @@ func (c *conductor) faultDeeds(f *faultRun, total mesh.Accounting) string {
 		if f.Delay != nil && !sequential.ProportionWithin(total.Delayed, total.Matched, f.Delay.Share, faultSurprise) {
 			return fmt.Sprintf("it delayed %d of %d requests, and %.4g %% were to be", total.Delayed, total.Matched, 100*f.Delay.Share)
 		}
-	} else if total.Injected()+total.Overflow == 0 {
-		return fmt.Sprintf("it did nothing to any of %d requests", total.Matched)
 	}
 	if f.At == mesh.AtRequest && f.Abort != nil && mesh.Failed(f.Abort.Status) {
 		if seen := c.tally.sum(f.From, f.To, "", "").byFault; disagree(seen, total.Aborted) || (seen == 0 && total.Aborted > 0) {

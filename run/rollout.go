@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long the last step is held for the evidence that a promotion needs.
-const patience = 15 * time.Second
+const patience = 10 * time.Second
 
 // convergence is the last configuration on its way to the sidecars.
 type convergence struct {

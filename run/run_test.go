@@ -1,0 +1,203 @@
+package run
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/load"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/plan"
+	"meshtest.dev/meshtest/rollout"
+	"meshtest.dev/meshtest/spec"
+)
+
+// The worst finding decides, and nothing found is nothing shown.
+func TestWeigh(t *testing.T) {
+	t.Parallel()
+	all := []Verdict{Aborted, Invalid, Failed, Inconclusive, Passed}
+	for i, worse := range all {
+		for _, better := range all[i:] {
+			got, _ := weigh([]finding{{better, "b"}, {worse, "w"}, {better, "b"}})
+			require.Equal(t, worse, got, "%s and %s", worse, better)
+		}
+	}
+	got, reason := weigh([]finding{{Failed, "a"}, {Passed, "b"}, {Failed, "c"}})
+	require.Equal(t, Failed, got)
+	require.Equal(t, "a; c", reason)
+	got, _ = weigh(nil)
+	require.Equal(t, Inconclusive, got)
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for v, code := range map[Verdict]int{Passed: 0, Failed: 1, Inconclusive: 3, Invalid: 4, Aborted: 4} {
+		require.Equal(t, code, v.exitCode(), v)
+	}
+}
+
+func TestOutcomeAgainstExpectation(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		got, want rollout.Outcome
+		verdict   Verdict
+	}{
+		{rollout.Promoted, rollout.Promoted, Passed},
+		{rollout.RolledBack, rollout.Promoted, Failed},
+		{rollout.Paused, rollout.Promoted, Inconclusive},
+		{rollout.RolledBack, rollout.RolledBack, Passed},
+		{rollout.Promoted, rollout.RolledBack, Failed},
+		{rollout.Paused, rollout.RolledBack, Inconclusive},
+		{rollout.Paused, rollout.Paused, Passed},
+		{rollout.Promoted, rollout.Paused, Failed},
+		{rollout.None, rollout.Promoted, Inconclusive},
+	}
+	for _, tt := range tests {
+		require.Equal(t, tt.verdict, judgeOutcome(tt.got, tt.want, rollout.Decide{}).verdict, "%s for %s", tt.got, tt.want)
+	}
+}
+
+func percent(p spec.Percent) *spec.Percent { return &p }
+
+func TestProportions(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		target target
+		k, n   uint64
+		want   Verdict
+	}{
+		{"nothing to look at", target{equals: percent(50), confidence: 99.9}, 0, 0, Inconclusive},
+		{"all means all", target{equals: percent(100), confidence: 99.9}, 999, 1000, Failed},
+		{"all", target{equals: percent(100), confidence: 99.9}, 1000, 1000, Passed},
+		{"none means none", target{equals: percent(0), confidence: 99.9}, 1, 1000, Failed},
+		{"within chance", target{equals: percent(34.3), confidence: 99.9}, 820, 2400, Passed},
+		{"beyond chance", target{equals: percent(34.3), confidence: 99.9}, 720, 2400, Failed},
+		{"at least", target{min: percent(99)}, 989, 1000, Failed},
+		{"at least, held", target{min: percent(99)}, 990, 1000, Passed},
+		{"at most", target{max: percent(1)}, 11, 1000, Failed},
+	}
+	for _, tt := range tests {
+		got := tt.target.compare("requests", tt.k, tt.n)
+		require.Equal(t, string(tt.want), got.Verdict, "%s: %s", tt.name, got.Reason)
+		require.NotEmpty(t, got.Reason)
+	}
+}
+
+func TestFaultWindows(t *testing.T) {
+	t.Parallel()
+	bySteps := newFaultRun(plan.Fault{Window: plan.Window{FromStep: 2, UntilStep: 4}})
+	for step, want := range []bool{false, false, true, true, false} {
+		require.Equal(t, want, bySteps.wanted(time.Hour, step), "step %d", step)
+	}
+	byTime := newFaultRun(plan.Fault{Window: plan.Window{Start: time.Second, End: 3 * time.Second}})
+	for at, want := range map[time.Duration]bool{0: false, time.Second: true, 2 * time.Second: true, 3 * time.Second: false} {
+		require.Equal(t, want, byTime.wanted(at, 0), at)
+	}
+	next, ok := byTime.nextChange(0)
+	require.True(t, ok)
+	require.Equal(t, time.Second, next)
+	next, ok = byTime.nextChange(time.Second)
+	require.True(t, ok)
+	require.Equal(t, 3*time.Second, next)
+	_, ok = byTime.nextChange(3 * time.Second)
+	require.False(t, ok)
+}
+
+// saboteurFault is a fault of which the executor tells the given account.
+func saboteurFault(a mesh.Accounting) (*conductor, *faultRun) {
+	c := newConductor(Options{Plan: &plan.Plan{}}, nil)
+	f := newFaultRun(plan.Fault{
+		Fault:      mesh.Fault{ID: "f", From: "a", To: "b", At: mesh.AtRequest, Abort: &mesh.Abort{Status: 503, Share: .1}},
+		MinMatched: 1,
+	})
+	f.ever = true
+	f.accounts["a-v1-1"], f.settled["a-v1-1"] = a, true
+	c.holders = []holder{{instance: "a-v1-1", service: "a"}}
+	return c, f
+}
+
+func TestAFaultHasToHaveDoneWhatItSays(t *testing.T) {
+	t.Parallel()
+	seen := func(c *conductor, byFault uint64) {
+		c.tally.cells[tallyKey{edge: mesh.Edge{From: "a", To: "b"}}] = &tallied{requests: 1000, byFault: byFault}
+	}
+	tests := []struct {
+		name    string
+		account mesh.Accounting
+		seen    uint64
+		break_  func(*faultRun)
+		reason  string
+	}{
+		{name: "it did", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98}, seen: 98},
+		{name: "nothing to act on", account: mesh.Accounting{State: mesh.LeaseReleased}, reason: "matched 0 requests"},
+		{name: "does nothing", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000}, reason: "did nothing"},
+		{name: "says more than callers saw", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98}, seen: 0, reason: "callers saw 0"},
+		{name: "far too often", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 300}, seen: 300, reason: "aborted 300 of 1000"},
+		{name: "residue", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98, Active: 1}, seen: 98, reason: "outlived"},
+		{
+			name: "lapsed", account: mesh.Accounting{State: mesh.LeaseLapsed, Matched: 1000, Aborted: 98}, seen: 98,
+			break_: func(f *faultRun) { f.lapsed = "a-v1-1" }, reason: "lapsed",
+		},
+		{
+			name: "never released", account: mesh.Accounting{State: mesh.LeaseHeld, Matched: 1000, Aborted: 98}, seen: 98,
+			break_: func(f *faultRun) { clear(f.settled) }, reason: "not known to be over",
+		},
+	}
+	for _, tt := range tests {
+		c, f := saboteurFault(tt.account)
+		seen(c, tt.seen)
+		if tt.break_ != nil {
+			tt.break_(f)
+		}
+		reason, ok := c.checkFault(f)
+		require.Equal(t, tt.reason == "", ok, "%s: %s", tt.name, reason)
+		require.Contains(t, reason, tt.reason, tt.name)
+	}
+}
+
+func TestASilentLoadIsFound(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		result *load.Result
+		ok     bool
+	}{
+		{"all was sent", &load.Result{Scheduled: 100, Summary: load.Summary{Sent: 100, Completed: 100}}, true},
+		{"sent nothing", &load.Result{Scheduled: 100}, false},
+		{"had nothing to send", &load.Result{}, false},
+		{"fell behind", &load.Result{Scheduled: 100, Summary: load.Summary{Sent: 97, Completed: 97}}, false},
+		{"no answer", &load.Result{Scheduled: 100, Summary: load.Summary{Sent: 100}}, false},
+		{"never ended", nil, false},
+	}
+	for _, tt := range tests {
+		c := newConductor(Options{Plan: &plan.Plan{}}, nil)
+		c.loads = []*streamRun{{Stream: plan.Stream{Name: "users"}, result: tt.result}}
+		reason, ok := c.checkLoad()
+		require.Equal(t, tt.ok, ok, "%s: %s", tt.name, reason)
+	}
+	c := newConductor(Options{Plan: &plan.Plan{}}, nil)
+	_, ok := c.checkLoad()
+	require.False(t, ok, "no load at all")
+}
+
+func TestSplitIsComparedWithWhatWasAskedFor(t *testing.T) {
+	t.Parallel()
+	var s splitCheck
+	g := func(n uint64) mesh.Generation { return mesh.Generation{Epoch: 1, Counter: n} }
+	s.asked = []asked{{g(2), .05}, {g(5), .25}}
+	require.Zero(t, s.want(g(1)))
+	require.InDelta(t, .05, s.want(g(2)), 0)
+	require.InDelta(t, .05, s.want(g(4)), 0)
+	require.InDelta(t, .25, s.want(g(9)), 0)
+}
+
+func TestCredentialsAreHidden(t *testing.T) {
+	t.Parallel()
+	text := redact("env: {DB_PASSWORD: hunter2, API_TOKEN: \"abc def\"}\nurl: http://me:secret@host/\nsecretRef:   xyz\nplain: text")
+	for _, secret := range []string{"hunter2", "abc def", "me:secret", "xyz"} {
+		require.NotContains(t, text, secret)
+	}
+	require.Contains(t, text, "plain: text")
+}

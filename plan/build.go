@@ -247,7 +247,8 @@ func (b *builder) edges() {
 	}
 }
 
-// declared are the services that a caller calls because the roll-out or a fault says so, although nothing refers to them: the caller may use its sidecar as a proxy.
+// declared are the services that a caller calls because the roll-out or a fault says so, although nothing refers to them: the caller may use its sidecar as a
+// proxy.
 func (b *builder) declared(from string) []string {
 	var names []string
 	if r := b.scenario.Rollout; r != nil && r.From == from {

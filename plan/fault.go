@@ -68,8 +68,8 @@ func tests(in map[string]spec.StringMatch, name func(string) string) map[string]
 	return out
 }
 
-// window says when a fault is held. A step that changes a route takes no time of its own, so its window lasts through the pauses and analyses after it, until the next
-// change; the window of a pause or an analysis is that step alone.
+// window says when a fault is held. A step that changes a route takes no time of its own, so its window lasts through the pauses and analyses after it, until
+// the next change; the window of a pause or an analysis is that step alone.
 func (b *builder) window(w *spec.Window) Window {
 	switch {
 	case w == nil:

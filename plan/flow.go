@@ -12,8 +12,8 @@ import (
 	"meshtest.dev/meshtest/spec"
 )
 
-// reach says how often each service is called for one request to the target, if every caller calls each of its upstreams once for each request. A call back to a service
-// that is already on its way is not followed.
+// reach says how often each service is called for one request to the target, if every caller calls each of its upstreams once for each request. A call back to
+// a service that is already on its way is not followed.
 func (b *builder) reach(target string) map[string]float64 {
 	// A depth-first search gives the services in an order in which every caller stands before its callees, once calls that would close a circle are left out.
 	var order []string
@@ -181,8 +181,8 @@ func (b *builder) subsetShares(d mesh.Destination) map[string]float64 {
 	return out
 }
 
-// meets reports whether a stream's requests certainly meet a condition when they come from a caller. Headers are taken to be handed on from service to service; the method
-// and the path are known only at the edge.
+// meets reports whether a stream's requests certainly meet a condition when they come from a caller. Headers are taken to be handed on from service to service;
+// the method and the path are known only at the edge.
 func (b *builder) meets(m mesh.Match, caller string, l spec.Stream) bool {
 	headers := map[string]string{}
 	for name, value := range l.Headers {

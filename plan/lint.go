@@ -14,8 +14,9 @@ import (
 
 // power says, for each check that decides and is judged from the edge's evidence, whether the canary is expected to get enough requests for promotion.
 //
-// Needed is the smallest number of requests with which even a flawless canary can be shown to be good enough with confidence 1 - beta: when n of n requests are good, the share of
-// good ones is above q with that confidence if q^n <= beta (the binomial bound of Clopper and Pearson for no failures, Wilks' formula for a quantile).
+// Needed is the smallest number of requests with which even a flawless canary can be shown to be good enough with confidence 1 - beta: when n of n requests are
+// good, the share of good ones is above q with that confidence if q^n <= beta (the binomial bound of Clopper and Pearson for no failures, Wilks' formula for a
+// quantile).
 func (b *builder) power() {
 	r := b.plan.Rollout
 	if r == nil {
@@ -71,7 +72,8 @@ func (b *builder) lint() {
 		b.lintFault("faults["+strconv.Itoa(i)+"]", s.Faults[i], f)
 		for j, other := range p.Faults[:i] {
 			if overlap(f, other, b.length) {
-				b.warn("MT1506", "faults["+strconv.Itoa(i)+"]", "give them windows, versions or matches that do not overlap", "the faults %s and %s are held at the same time on the same edge", s.Faults[j].Name, f.ID)
+				b.warn("MT1506", "faults["+strconv.Itoa(i)+"]", "give them windows, versions or matches that do not overlap",
+					"the faults %s and %s are held at the same time on the same edge", s.Faults[j].Name, f.ID)
 			}
 		}
 	}
@@ -87,7 +89,8 @@ func (b *builder) lintSubsets() {
 		for _, r := range snap.Routes[name].Routes {
 			for _, d := range r.Split {
 				if len(b.subsetShares(d)) == 0 {
-					b.warn("MT1511", "rules", "correct the subset's labels: instances have app and version", "the route %s leads to the subset %s of %s, which selects no instance", r.Name, d.Subset, mesh.LogicalName(d.Host))
+					b.warn("MT1511", "rules", "correct the subset's labels: instances have app and version",
+						"the route %s leads to the subset %s of %s, which selects no instance", r.Name, d.Subset, mesh.LogicalName(d.Host))
 				}
 			}
 		}
@@ -101,17 +104,20 @@ func (b *builder) lintRollout(r *Rollout) {
 		flows = flows || b.perRequest(l, b.judged, service) > 0
 	}
 	if !flows {
-		b.warn("MT1501", "rollout", "send load to a service that calls it", "no load reaches %s from %s by the calls that the scenario declares, so there will be nothing to judge", service, b.judged)
+		b.warn("MT1501", "rollout", "send load to a service that calls it",
+			"no load reaches %s from %s by the calls that the scenario declares, so there will be nothing to judge", service, b.judged)
 	}
 	if total := r.Duration; total > b.plan.Timeout {
-		b.warn("MT1504", "timeout", fmt.Sprintf("such as timeout: %s", (total+total/2).Round(time.Second)), "the roll-out takes about %s and the run ends after %s", round10ms(total), b.plan.Timeout)
+		b.warn("MT1504", "timeout", fmt.Sprintf("such as timeout: %s", (total+total/2).Round(time.Second)),
+			"the roll-out takes about %s and the run ends after %s", round10ms(total), b.plan.Timeout)
 	}
 	if r.Expected != spec.OutcomePromoted || !flows {
 		return
 	}
 	for _, w := range r.Power {
 		if !w.Enough {
-			b.warn("MT1503", "rollout.steps", "more load, larger weights, longer pauses, or a larger maxDegradation", "%s cannot be promoted: %s needs at least %d requests to %s even without a single bad one, and about %d are expected", r.Service, w.Check, w.Needed, r.Canary, w.Have)
+			b.warn("MT1503", "rollout.steps", "more load, larger weights, longer pauses, or a larger maxDegradation",
+				"%s cannot be promoted: %s needs at least %d requests to %s even without a single bad one, and about %d are expected", r.Service, w.Check, w.Needed, r.Canary, w.Have)
 		}
 	}
 }
@@ -124,18 +130,22 @@ func (b *builder) lintFault(path string, f spec.Fault, planned Fault) {
 	end := planned.Window.End
 	switch {
 	case !flows:
-		b.warn("MT1502", path, "send load that comes that way, or correct from and to", "no load flows from %s to %s by the calls that the scenario declares, so the fault will match nothing and the run will be invalid", f.From, f.To)
+		b.warn("MT1502", path, "send load that comes that way, or correct from and to",
+			"no load flows from %s to %s by the calls that the scenario declares, so the fault will match nothing and the run will be invalid", f.From, f.To)
 	case planned.Window.Start >= b.length || (end > 0 && end <= planned.Window.Start):
-		b.warn("MT1510", path+".window", "an earlier window, or a load that lasts longer", "the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
+		b.warn("MT1510", path+".window", "an earlier window, or a load that lasts longer",
+			"the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
 	case planned.Blast.Matched < float64(f.MinMatched):
-		b.warn("MT1505", path, "a longer window, more load, or a smaller minMatched", "the fault is expected to match about %d requests, and fewer than %d make the run invalid", round(planned.Blast.Matched), f.MinMatched)
+		b.warn("MT1505", path, "a longer window, more load, or a smaller minMatched",
+			"the fault is expected to match about %d requests, and fewer than %d make the run invalid", round(planned.Blast.Matched), f.MinMatched)
 	}
 	if f.Delay == nil {
 		return
 	}
 	for i, l := range b.scenario.Load {
 		if b.perRequest(l, f.From, f.To) > 0 && l.Timeout <= f.Delay.FixedDelay {
-			b.warn("MT1508", path+".delay.fixedDelay", "a longer timeout of the stream, unless that is what is tested", "the delay of %s is not shorter than the timeout of load[%d] (%s), so delayed requests fail", f.Delay.FixedDelay, i, l.Timeout)
+			b.warn("MT1508", path+".delay.fixedDelay", "a longer timeout of the stream, unless that is what is tested",
+				"the delay of %s is not shorter than the timeout of load[%d] (%s), so delayed requests fail", f.Delay.FixedDelay, i, l.Timeout)
 		}
 	}
 }
@@ -163,7 +173,8 @@ func (b *builder) lintExpectation(path string, e spec.Expectation) {
 	}
 	for _, s := range b.plan.Streams {
 		if beyond := float64(s.Requests) * (1 - e.Latency.Quantile); s.Name == e.Latency.Load && beyond < tailSamples {
-			b.warn("MT1507", path+".latency.quantile", "a longer or faster stream, or a lower quantile", "the quantile %v of about %d requests rests on %.1f of them", e.Latency.Quantile, s.Requests, beyond)
+			b.warn("MT1507", path+".latency.quantile", "a longer or faster stream, or a lower quantile",
+				"the quantile %v of about %d requests rests on %.1f of them", e.Latency.Quantile, s.Requests, beyond)
 		}
 	}
 }

@@ -126,8 +126,8 @@ type Step struct {
 	Step    spec.Step    `json:"-"`
 }
 
-// Power says whether a check can get the evidence that promotion needs. Needed is a lower bound: with fewer requests even a canary without a single failure cannot be
-// promoted.
+// Power says whether a check can get the evidence that promotion needs. Needed is a lower bound: with fewer requests even a canary without a single failure
+// cannot be promoted.
 type Power struct {
 	Check  string `json:"check"`
 	Needed int    `json:"needed"`
@@ -144,8 +144,8 @@ type Fault struct {
 	Blast      Blast         `json:"blast"`
 }
 
-// Window is when a fault is held. With steps it is held from the moment the roll-out enters FromStep until it enters UntilStep or ends; otherwise from Start until End,
-// both since the load began (End 0: until the load ends).
+// Window is when a fault is held. With steps it is held from the moment the roll-out enters FromStep until it enters UntilStep or ends; otherwise from Start
+// until End, both since the load began (End 0: until the load ends).
 type Window struct {
 	FromStep  int           `json:"fromStep,omitempty"`
 	UntilStep int           `json:"untilStep,omitempty"` // one more than the number of steps: until the roll-out ends

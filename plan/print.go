@@ -188,7 +188,8 @@ func (p *Plan) printRollout(t *tree) {
 	for _, c := range r.Analysis.Checks {
 		t.item("check %s", checkText(c))
 	}
-	t.item("at most %v of good canaries are rolled back; promotion needs evidence of confidence %v", spec.Percent(100*r.Analysis.Alpha), spec.Percent(roundTo(100*(1-r.Analysis.Beta), 6)))
+	t.item("at most %v of good canaries are rolled back; promotion needs evidence of confidence %v", spec.Percent(100*r.Analysis.Alpha),
+		spec.Percent(roundTo(100*(1-r.Analysis.Beta), 6)))
 	for _, w := range r.Power {
 		verdict := "enough"
 		if !w.Enough {
@@ -250,7 +251,8 @@ func (p *Plan) printFaults(t *tree) {
 	for _, f := range p.Faults {
 		t.item("%s on %s->%s: %s", f.ID, f.From, f.To, faultText(f))
 		t.more("%s; lease %s", windowText(f.Window), f.Lease)
-		t.more("blast radius: about %d of %d requests on the edge; %s of all that users send, %s meanwhile", round(f.Blast.Affected), round(f.Blast.Matched), percent(f.Blast.Share), percent(f.Blast.Peak))
+		t.more("blast radius: about %d of %d requests on the edge; %s of all that users send, %s meanwhile", round(f.Blast.Affected), round(f.Blast.Matched),
+			percent(f.Blast.Share), percent(f.Blast.Peak))
 	}
 }
 
@@ -335,7 +337,8 @@ func (p *Plan) printExpectations(t *tree) {
 func expectationText(e spec.Expectation) string {
 	switch {
 	case e.SuccessRate != nil:
-		return fmt.Sprintf("success rate of load %s %s", e.SuccessRate.Load, boundsText(e.SuccessRate.Equals, e.SuccessRate.Min, e.SuccessRate.Max, e.SuccessRate.Confidence))
+		return fmt.Sprintf("success rate of load %s %s", e.SuccessRate.Load,
+			boundsText(e.SuccessRate.Equals, e.SuccessRate.Min, e.SuccessRate.Max, e.SuccessRate.Confidence))
 	case e.TrafficShare != nil:
 		s := e.TrafficShare
 		caller := ""

@@ -56,7 +56,8 @@ func (b *builder) judgedCaller(r *spec.Rollout) (string, bool) {
 	case 1:
 		return callers[0], true
 	case 0:
-		b.fail("MT1403", "rollout", fmt.Sprintf("give a caller ${service.%s.url} in its env, send load to it, or say from: NAME", r.Service), "nothing calls %s, so there is no view to judge", r.Service)
+		b.fail("MT1403", "rollout", fmt.Sprintf("give a caller ${service.%s.url} in its env, send load to it, or say from: NAME", r.Service),
+			"nothing calls %s, so there is no view to judge", r.Service)
 	default:
 		b.fail("MT1403", "rollout", "say from: "+callers[0], "%s has several callers (%s), and one view must be judged", r.Service, strings.Join(callers, ", "))
 	}
@@ -74,8 +75,8 @@ func subsetOf(svc *mesh.Service, service, version string) string {
 	return version
 }
 
-// attach makes the table of a service one that the roll-out can edit, with everything on stable. A route that splits between both arms is used as it is; else the route that
-// takes all other requests becomes one, when it leads to the service; else one is appended.
+// attach makes the table of a service one that the roll-out can edit, with everything on stable. A route that splits between both arms is used as it is; else
+// the route that takes all other requests becomes one, when it leads to the service; else one is appended.
 func (s Split) attach(table *mesh.RouteTable) (*mesh.RouteTable, error) {
 	next := cloneTable(table)
 	for _, r := range next.Routes {

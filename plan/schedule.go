@@ -81,8 +81,8 @@ func (b *builder) walk(r *Rollout) {
 	r.Requests, r.Duration = round(canary), at
 }
 
-// canaryRequests is the number of requests that the split sends to the canary on the judged edge between two moments. Those of header routes do not count: they are another
-// population.
+// canaryRequests is the number of requests that the split sends to the canary on the judged edge between two moments. Those of header routes do not count: they
+// are another population.
 func (b *builder) canaryRequests(table *mesh.RouteTable, start, end time.Duration) float64 {
 	r := b.plan.Rollout
 	var n float64

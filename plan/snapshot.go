@@ -26,7 +26,8 @@ func (b *builder) snapshot() {
 				continue
 			}
 			snap.Inbound[instance] = &mesh.Inbound{
-				Workload: mesh.Workload{Name: w.Name, Namespace: b.plan.Namespace, Service: w.Service, Version: w.Version, Instance: instance, Identity: w.Identity, Labels: w.Labels},
+				Workload: mesh.Workload{Name: w.Name, Namespace: b.plan.Namespace, Service: w.Service, Version: w.Version, Instance: instance,
+					Identity: w.Identity, Labels: w.Labels},
 				Seed:     b.plan.Seed,
 				Listen:   []mesh.InboundPort{{Port: w.Port, Protocol: w.Protocol}},
 				Outbound: outbound(w.Upstreams),
@@ -34,7 +35,8 @@ func (b *builder) snapshot() {
 		}
 	}
 	snap.Inbound[EdgeInstance] = &mesh.Inbound{
-		Workload: mesh.Workload{Name: spec.EdgeName, Namespace: b.plan.Namespace, Instance: EdgeInstance, Identity: mesh.SPIFFE(TrustDomain, b.plan.Namespace, spec.EdgeName), Labels: mesh.Labels{mesh.LabelApp: spec.EdgeName}},
+		Workload: mesh.Workload{Name: spec.EdgeName, Namespace: b.plan.Namespace, Instance: EdgeInstance,
+			Identity: mesh.SPIFFE(TrustDomain, b.plan.Namespace, spec.EdgeName), Labels: mesh.Labels{mesh.LabelApp: spec.EdgeName}},
 		Seed:     b.plan.Seed,
 		Trusted:  true,
 		Outbound: outbound(b.upstreams(append(slices.Clone(b.calls[spec.EdgeName]), b.declared(spec.EdgeName)...))),

@@ -21,8 +21,8 @@ type Split struct {
 	Canary string `json:"canary"` // subset
 }
 
-// WithWeights sends the given percentage (0 to 100) of every weighted route to the canary and the rest to stable. Routes that do not split between exactly these two
-// stay as they are.
+// WithWeights sends the given percentage (0 to 100) of every weighted route to the canary and the rest to stable. Routes that do not split between exactly
+// these two stay as they are.
 func (s Split) WithWeights(table *mesh.RouteTable, percent int) *mesh.RouteTable {
 	percent = min(max(percent, 0), 100)
 	next := cloneTable(table)
@@ -43,8 +43,8 @@ func (s Split) WithWeights(table *mesh.RouteTable, percent int) *mesh.RouteTable
 	return next
 }
 
-// WithHeaderRoute puts a route to the canary first in the table, for requests that satisfy any of the matches, in place of an earlier one of that name. Without matches
-// it removes the route. Apart from its destination the route is like the weighted one: same timeout, retries, rewrite and header changes.
+// WithHeaderRoute puts a route to the canary first in the table, for requests that satisfy any of the matches, in place of an earlier one of that name. Without
+// matches it removes the route. Apart from its destination the route is like the weighted one: same timeout, retries, rewrite and header changes.
 func (s Split) WithHeaderRoute(table *mesh.RouteTable, name string, matches []mesh.Match) *mesh.RouteTable {
 	next := cloneTable(table)
 	at := slices.IndexFunc(next.Routes, func(r mesh.Route) bool { return r.Origin == OriginRollout && r.Name == name })

@@ -111,7 +111,8 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (c *checker) program(path string, run Run, env map[string]string, ready Readiness) {
 	where := join(path, "run")
-	c.exactlyOne(where, choice{"fixture", run.Fixture != ""}, choice{"command", len(run.Command) > 0}, choice{"image", run.Image != ""}, choice{"manifest", run.Manifest != ""})
+	c.exactlyOne(where, choice{"fixture", run.Fixture != ""}, choice{"command", len(run.Command) > 0}, choice{"image", run.Image != ""},
+		choice{"manifest", run.Manifest != ""})
 	if c.written(join(where, "command")) && (len(run.Command) == 0 || run.Command[0] == "") {
 		c.problem("MT1105", join(where, "command"), "must name a program", "such as [./server, --port, ${self.port}]")
 	}
@@ -138,7 +139,8 @@ func (c *checker) program(path string, run Run, env map[string]string, ready Rea
 func (c *checker) references(path, text string, instance bool) {
 	refs, err := References(text)
 	if err != nil {
-		c.problem("MT1205", path, err.Error(), "known: ${service.NAME.url}, ${service.NAME.host}, ${service.NAME.port}, ${external.NAME.url}, ${self.host}, ${self.port}, ${self.name}, ${self.version}, ${seed}; $${ stands for ${")
+		c.problem("MT1205", path, err.Error(),
+			"known: ${service.NAME.url}, ${service.NAME.host}, ${service.NAME.port}, ${external.NAME.url}, ${self.host}, ${self.port}, ${self.name}, ${self.version}, ${seed}; $${ stands for ${")
 		return
 	}
 	for _, r := range refs {

@@ -45,7 +45,8 @@ func (c *checker) rollout() {
 const reservedRoute = "canary-split"
 
 func (c *checker) step(path string, s Step, routes map[string]bool) {
-	c.exactlyOne(path, choice{"setWeight", s.SetWeight != nil}, choice{"setHeaderRoute", s.SetHeaderRoute != nil}, choice{"pause", s.Pause != nil}, choice{"analysis", s.Analysis != nil})
+	c.exactlyOne(path, choice{"setWeight", s.SetWeight != nil}, choice{"setHeaderRoute", s.SetHeaderRoute != nil}, choice{"pause", s.Pause != nil},
+		choice{"analysis", s.Analysis != nil})
 	h := s.SetHeaderRoute
 	if h == nil {
 		return
@@ -126,7 +127,8 @@ func (c *checker) query(path, query, condition string) {
 	} else if e, err := parser.NewParser(parser.Options{}).ParseExpr(query); err != nil {
 		c.problem("MT1209", join(path, "query"), "not a PromQL query: "+firstLine(err), "")
 	} else if t := e.Type(); t != parser.ValueTypeVector && t != parser.ValueTypeScalar {
-		c.problem("MT1209", join(path, "query"), fmt.Sprintf("the query gives a %s, and a condition needs a number", parser.DocumentedType(t)), "such as sum(rate(...[1m]))")
+		c.problem("MT1209", join(path, "query"), fmt.Sprintf("the query gives a %s, and a condition needs a number", parser.DocumentedType(t)),
+			"such as sum(rate(...[1m]))")
 	}
 	if condition == "" {
 		c.problem("MT1103", join(path, "condition"), "a condition on the query's result is needed", "such as result < 500")
@@ -148,7 +150,8 @@ func (c *checker) expect() {
 	for i, e := range c.Expect.Checks {
 		path := index("expect.checks", i)
 		c.unique(join(path, "name"), "check", e.Name, seen)
-		c.exactlyOne(path, choice{"successRate", e.SuccessRate != nil}, choice{"trafficShare", e.TrafficShare != nil}, choice{"latency", e.Latency != nil}, choice{"query", e.Query != ""})
+		c.exactlyOne(path, choice{"successRate", e.SuccessRate != nil}, choice{"trafficShare", e.TrafficShare != nil}, choice{"latency", e.Latency != nil},
+			choice{"query", e.Query != ""})
 		switch {
 		case e.SuccessRate != nil:
 			s := e.SuccessRate

@@ -16,7 +16,8 @@ func (c *checker) streams() {
 	for i, l := range c.Load {
 		path := index("load", i)
 		if l.Name != "" && !streamName.MatchString(l.Name) {
-			c.problem("MT1109", join(path, "name"), fmt.Sprintf("%q is not a name of a stream", shorten(l.Name)), "a lower-case letter, then lower-case letters and digits, at most 31: the name is part of every request's key")
+			c.problem("MT1109", join(path, "name"), fmt.Sprintf("%q is not a name of a stream", shorten(l.Name)),
+				"a lower-case letter, then lower-case letters and digits, at most 31: the name is part of every request's key")
 		}
 		c.unique(join(path, "name"), "stream", l.Name, seen)
 		if c.service(join(path, "target"), l.Target) && c.Services[l.Target].Protocol == "tcp" {

@@ -27,7 +27,8 @@ type Fault struct {
 	Every uint64 `yaml:"every" spec:"positive"`
 	// Most faulted requests at a time in a sidecar. Default: no limit.
 	MaxActive uint32 `yaml:"maxActive"`
-	// Where the fault acts: attempt (below retries and timeouts, which the mesh can recover from; the default) or request (above them, as the caller's application sees it).
+	// Where the fault acts: attempt (below retries and timeouts, which the mesh can recover from; the default) or request (above them, as the caller's
+	// application sees it).
 	At string `yaml:"at" spec:"enum=request|attempt"`
 	// When. Default: during the whole load.
 	Window *Window `yaml:"window"`

@@ -5,8 +5,8 @@ import "strings"
 // Suggest is the hint for an unknown word among known ones: the one it most probably means, or all of them.
 func Suggest(word string, known []string) string { return suggest(nearest(word, known), known) }
 
-// nearest returns the known word that a mistyped one most probably means, or "" when none is near: at most a third of its letters may differ, and one of three or more. Case,
-// dashes and underscores do not count. An abbreviation means the word it begins.
+// nearest returns the known word that a mistyped one most probably means, or "" when none is near: at most a third of its letters may differ, and one of three
+// or more. Case, dashes and underscores do not count. An abbreviation means the word it begins.
 func nearest(word string, known []string) string {
 	best, bestDistance := "", len(word)
 	for _, k := range known {

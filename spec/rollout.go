@@ -110,8 +110,8 @@ type Check struct {
 	Name string `yaml:"name" spec:"required"`
 	// Compares with the stable version at the same time (baseline, the default) or with fixed bounds (threshold).
 	Compare string `yaml:"compare" spec:"enum=baseline|threshold"`
-	// Promote only when the canary is shown to be at most this much worse than the baseline: percentage points of errors (default 1%), or percent of a latency quantile
-	// (default 30%).
+	// Promote only when the canary is shown to be at most this much worse than the baseline: percentage points of errors (default 1%), or percent of a latency
+	// quantile (default 30%).
 	MaxDegradation *Percent `yaml:"maxDegradation"`
 	// Bounds for compare: threshold, as in Flagger: the success rate in percent, or a duration.
 	ThresholdRange *ThresholdRange `yaml:"thresholdRange"`

@@ -53,7 +53,8 @@ func parseYAML(src *source, file string, data []byte) ([]*yaml.Node, Diagnostics
 
 var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
-// syntaxProblem makes the most of an error of the YAML parser, which knows only a line. A tab in the indentation is by far the most common cause that it does not name.
+// syntaxProblem makes the most of an error of the YAML parser, which knows only a line. A tab in the indentation is by far the most common cause that it does
+// not name.
 func syntaxProblem(lines []string, err error) (code string, line, col int, message, hint string) {
 	message, line = err.Error(), 1
 	if m := yamlErrorLine.FindStringSubmatch(message); m != nil {
@@ -144,7 +145,8 @@ func (c *treeCheck) walk(n *yaml.Node, path string, depth int) bool {
 	return true
 }
 
-var plainTags = map[string]bool{"!!str": true, "!!int": true, "!!float": true, "!!bool": true, "!!null": true, "!!map": true, "!!seq": true, "!!timestamp": true, "!!merge": true}
+var plainTags = map[string]bool{"!!str": true, "!!int": true, "!!float": true, "!!bool": true, "!!null": true, "!!map": true, "!!seq": true,
+	"!!timestamp": true, "!!merge": true}
 
 func (c *treeCheck) keys(n *yaml.Node, path string) {
 	first := map[string]*yaml.Node{}

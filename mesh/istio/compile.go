@@ -18,8 +18,8 @@ const group = "networking.istio.io/"
 
 var versions = []string{"v1", "v1beta1", "v1alpha3"}
 
-// Compile turns documents into rules, for services that are known by their hosts. Hosts in a document are resolved in its own namespace, or in the given one when it names
-// none. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
+// Compile turns documents into rules, for services that are known by their hosts. Hosts in a document are resolved in its own namespace, or in the given one
+// when it names none. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
 //
 // Problems are in the order of the documents. With any problem the rules are incomplete and must not be used.
 func Compile(docs []Document, services map[string]*mesh.Service, namespace string) (Rules, []Problem) {
@@ -92,7 +92,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		d.keys[where], d.nodes[where] = key, value
 		fields[key.Value] = value
 		if known := []string{"apiVersion", "kind", "metadata", "spec"}; !slices.Contains(known, key.Value) {
-			d.problems = append(d.problems, Problem{Code: CodeUnknown, File: d.file, Line: key.Line, Col: key.Column, Path: where, Message: "unknown field \"" + key.Value + "\"", Word: key.Value, Known: known})
+			d.unknown(key, where, known)
 		}
 	}
 	if !c.envelope(o, doc.Path, fields) {
@@ -152,7 +152,7 @@ func (o *object) metadata(n *yaml.Node, path string) {
 			o.namespace = cmp.Or(value.Value, o.namespace)
 		case "labels", "annotations":
 		default:
-			o.problems = append(o.problems, Problem{Code: CodeUnknown, File: o.file, Line: key.Line, Col: key.Column, Path: where, Message: "unknown field \"" + key.Value + "\"", Word: key.Value, Known: known})
+			o.unknown(key, where, known)
 		}
 	}
 	if o.name == "" {
@@ -181,8 +181,7 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 			known = append(known, mesh.LogicalName(h))
 		}
 		o.problem(CodeReference, path, "", "no such service: %s", full)
-		last := &o.problems[len(o.problems)-1]
-		last.Word, last.Known = host, known
+		o.couldBe(host, known)
 	}
 	return svc
 }
@@ -191,7 +190,8 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 func (c *compiler) claim(o *object, path, host string) bool {
 	key := o.kind + " " + host
 	if first, taken := c.owners[key]; taken {
-		o.problem(CodeConflict, path, "put the rules of a host into one document", "%s is about %s already (%s:%d)", first.name, mesh.LogicalName(host), first.file, first.line)
+		o.problem(CodeConflict, path, "put the rules of a host into one document", "%s is about %s already (%s:%d)", first.name, mesh.LogicalName(host),
+			first.file, first.line)
 		return false
 	}
 	line := 1

@@ -66,6 +66,18 @@ func (d *decoder) problem(code, path, hint, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Code: code, File: d.file, Line: 1, Col: 1, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
+// unknown reports a field that does not exist.
+func (d *decoder) unknown(key *yaml.Node, path string, known []string) {
+	d.at(key, CodeUnknown, path, "", "unknown field %q", key.Value)
+	d.couldBe(key.Value, known)
+}
+
+// couldBe says of the last problem which word is wrong, and what it could have been.
+func (d *decoder) couldBe(word string, known []string) {
+	last := &d.problems[len(d.problems)-1]
+	last.Word, last.Known = word, known
+}
+
 // message fills a message from a mapping. Each field is set only when it exists, is honoured and has a value of its type; everything else is a problem.
 func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 	n = resolve(n)
@@ -85,8 +97,7 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 			d.at(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case f == nil:
-			d.problems = append(d.problems, Problem{Code: CodeUnknown, File: d.file, Line: key.Line, Col: key.Column, Path: where,
-				Message: fmt.Sprintf("unknown field %q", key.Value), Word: key.Value, Known: known})
+			d.unknown(key, where, known)
 			continue
 		case !slices.Contains(known, key.Value):
 			hint := insteadOf[key.Value]

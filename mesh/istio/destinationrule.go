@@ -46,7 +46,8 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 			continue
 		}
 		if names[implicit.Name] {
-			o.problem(CodeConflict, join(o.path, "subsets"), "name the subset after the version it selects", "the subset %q does not select the version %q", implicit.Name, implicit.Labels[mesh.LabelVersion])
+			o.problem(CodeConflict, join(o.path, "subsets"), "name the subset after the version it selects", "the subset %q does not select the version %q",
+				implicit.Name, implicit.Labels[mesh.LabelVersion])
 			continue
 		}
 		svc.Subsets = append(svc.Subsets, implicit)

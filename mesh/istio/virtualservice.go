@@ -183,8 +183,7 @@ func (c *compiler) destination(o *object, path string, dest *networking.Destinat
 		}
 		o.problem(CodeReference, join(path, "subset"), "define it in a DestinationRule", "%s has no subset %q", mesh.LogicalName(svc.Host), out.Subset)
 		if len(known) > 0 {
-			last := &o.problems[len(o.problems)-1]
-			last.Word, last.Known = out.Subset, known
+			o.couldBe(out.Subset, known)
 		}
 	}
 	return out
@@ -347,7 +346,8 @@ func (o *object) retry(path string, r *networking.HTTPRetry) *mesh.Retry {
 			out.On = append(out.On, mesh.RetryOn(word))
 		case slices.Contains(neverOnHTTP1, word):
 		default:
-			o.problem(CodeNotHonoured, join(path, "retryOn"), fmt.Sprintf("known: %v and numbers of statuses", retryConditions), "the retry condition %q is not honoured yet", word)
+			o.problem(CodeNotHonoured, join(path, "retryOn"), fmt.Sprintf("known: %v and numbers of statuses", retryConditions),
+				"the retry condition %q is not honoured yet", word)
 		}
 	}
 	if len(out.Statuses) > 0 && !slices.Contains(out.On, mesh.OnRetriableStatus) {

@@ -102,7 +102,8 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 // rule is a file of documents or one document, whose fields are Istio's.
 func rule() *jsonschema.Schema {
 	file := jsonschema.NewProperties()
-	file.Set("file", &jsonschema.Schema{Type: "string", Description: "YAML file with one or more Istio documents, relative to the scenario's folder, which it may not leave."})
+	file.Set("file",
+		&jsonschema.Schema{Type: "string", Description: "YAML file with one or more Istio documents, relative to the scenario's folder, which it may not leave."})
 	metadata := jsonschema.NewProperties()
 	metadata.Set("name", &jsonschema.Schema{Type: "string"})
 	metadata.Set("namespace", &jsonschema.Schema{Type: "string"})
@@ -125,7 +126,8 @@ var (
 	atMostOne  = []reflect.Type{reflect.TypeFor[spec.StringMatch]()}
 )
 
-// constrain adds to the schema of a struct, and of every struct that it holds, what the tags say, and puts a description beside a reference where draft 7 would not see it.
+// constrain adds to the schema of a struct, and of every struct that it holds, what the tags say, and puts a description beside a reference where draft 7 would
+// not see it.
 func constrain(t reflect.Type, s *jsonschema.Schema, defs jsonschema.Definitions) {
 	if s == nil || s.Properties == nil || s.MinProperties != nil || len(s.Required) > 0 {
 		return // not a struct, or done

@@ -227,7 +227,7 @@ func (c *core) tellConverged(out *output) {
 	is := c.wholeMesh()
 	news := is.counter > c.converged.counter || is.counter == c.store.counter && is != c.converged
 	c.converged = is
-	if news {
+	if news && is.counter > 0 {
 		out.progress = append(out.progress, c.convergence())
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"meshtest.dev/meshtest/control/wire/pb"
 	"meshtest.dev/meshtest/mesh"
@@ -30,7 +32,8 @@ func NewConfiguration(dial Dial, ownerToken string) (*Configuration, error) {
 // Close ends every call in progress.
 func (c *Configuration) Close() error { return c.conn.Close() }
 
-// Apply changes the configuration, all or nothing, and returns its generation. It waits for the control plane as long as ctx lives. An unsound change is a [RefusedError] with
+// Apply changes the configuration, all or nothing, and returns its generation. It waits for the control plane as long as ctx lives, and repeats itself when the connection breaks:
+// applying twice is applying once. An unsound change is a [RefusedError] with
 // all mistakes. A control plane that has begun anew refuses a change that is not whole.
 func (c *Configuration) Apply(ctx context.Context, change Change) (Applied, error) {
 	request := &pb.ApplyRequest{Whole: change.Whole}
@@ -46,7 +49,11 @@ func (c *Configuration) Apply(ctx context.Context, change Change) (Applied, erro
 			request.Remove = append(request.Remove, &pb.Names{Kind: string(kind), Names: names})
 		}
 	}
-	reply, err := pb.NewConfigurationClient(c.conn).Apply(ctx, request, grpc.WaitForReady(true))
+	var reply *pb.ApplyReply
+	err := persist(ctx, func() (err error) {
+		reply, err = pb.NewConfigurationClient(c.conn).Apply(ctx, request, grpc.WaitForReady(true))
+		return err
+	})
 	switch {
 	case err != nil:
 		return Applied{}, fmt.Errorf("applying a configuration: %w", plain(err))
@@ -74,7 +81,7 @@ func (c *Configuration) Watch(ctx context.Context, each func(Progress)) error {
 func (c *Configuration) Await(ctx context.Context, g mesh.Generation, instances ...string) (Progress, error) {
 	var last Progress
 	var unknown error
-	_, err := watch(ctx, c.conn, func(p Progress) bool {
+	more := func(p Progress) bool {
 		if p.State != Converged {
 			return true
 		}
@@ -85,6 +92,10 @@ func (c *Configuration) Await(ctx context.Context, g mesh.Generation, instances 
 		}
 		missing := slices.ContainsFunc(instances, func(i string) bool { return slices.Contains(p.Absent, i) })
 		return p.Generation.Counter < g.Counter || missing
+	}
+	err := persist(ctx, func() error {
+		_, err := watch(ctx, c.conn, more)
+		return err
 	})
 	switch {
 	case unknown != nil:
@@ -95,6 +106,16 @@ func (c *Configuration) Await(ctx context.Context, g mesh.Generation, instances 
 		return Progress{}, fmt.Errorf("waiting until generation %s is acknowledged: %w", g, plain(err))
 	default:
 		return last, nil
+	}
+}
+
+// persist repeats a call while it finds the control plane gone. Each call waits for a connection.
+func persist(ctx context.Context, call func() error) error {
+	for {
+		err := call()
+		if ctx.Err() != nil || status.Code(err) != codes.Unavailable {
+			return err
+		}
 	}
 }
 

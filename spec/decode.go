@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"meshtest.dev/meshtest/spec/internal/tag"
 )
 
 // notHonoured are words that users know from elsewhere and that are not honoured yet.
@@ -37,7 +35,7 @@ func (d *decoder) problem(n *yaml.Node, code, path, message, hint string) {
 }
 
 // decode fills v from n. The field says what constraints hold, for the value itself or its elements.
-func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
+func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f Field) {
 	d.src.nodes[path] = n
 	n = resolve(n)
 	t := v.Type()
@@ -47,7 +45,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f tag.Field
 	}
 	if t == reflect.TypeFor[Percentage]() && n.Kind == yaml.ScalarNode {
 		v, t = v.Field(0), reflect.TypeFor[Percent]()
-		f = tag.Fields(reflect.TypeFor[Percentage]())[0]
+		f = Fields(reflect.TypeFor[Percentage]())[0]
 	}
 	if s, ok := scalars[t]; ok {
 		d.decodeScalar(n, v, path, f, s)
@@ -77,7 +75,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 		d.problem(n, "MT1102", path, "must be a mapping, not "+kindName(n), "")
 		return
 	}
-	fields := tag.Fields(v.Type())
+	fields := Fields(v.Type())
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -85,7 +83,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 			continue // checkTree has said so
 		}
 		seen[key.Value] = true
-		at := slices.IndexFunc(fields, func(f tag.Field) bool { return f.Name == key.Value })
+		at := slices.IndexFunc(fields, func(f Field) bool { return f.Name == key.Value })
 		if at < 0 {
 			d.unknownField(key, value, v.Type(), fields, path)
 			continue
@@ -102,7 +100,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	}
 }
 
-func (d *decoder) unknownField(key, value *yaml.Node, t reflect.Type, fields []tag.Field, path string) {
+func (d *decoder) unknownField(key, value *yaml.Node, t reflect.Type, fields []Field, path string) {
 	var names []string
 	for _, f := range fields {
 		names = append(names, f.Name)
@@ -133,7 +131,7 @@ func suggest(near string, known []string) string {
 	return "known here: " + strings.Join(known, ", ")
 }
 
-func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
+func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f Field) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
 	}
@@ -148,7 +146,7 @@ func (d *decoder) decodeList(n *yaml.Node, v reflect.Value, path string, f tag.F
 	v.Set(list)
 }
 
-func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
+func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f Field) {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return
 	}
@@ -171,7 +169,7 @@ func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string, f tag.Fi
 		if e.Kind() == reflect.String {
 			d.decodeText(value, e, where)
 		} else {
-			d.decode(value, e, where, tag.Field{Min: f.Min, Max: f.Max, Enum: f.Enum, Positive: f.Positive})
+			d.decode(value, e, where, Field{Min: f.Min, Max: f.Max, Enum: f.Enum, Positive: f.Positive})
 		}
 		if e.Kind() != reflect.Pointer || !e.IsNil() {
 			m.SetMapIndex(reflect.ValueOf(key.Value), e)
@@ -222,7 +220,7 @@ func parseUint32(s string) (any, error) {
 	return uint32(n), err
 }
 
-func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f tag.Field, s scalar) {
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f Field, s scalar) {
 	if !plainTags[n.Tag] && n.Kind == yaml.ScalarNode {
 		d.bad[path] = true // checkTree has said so
 		return
@@ -251,7 +249,7 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string, f tag
 }
 
 // constrain checks a decoded scalar against the constraints of its field.
-func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f tag.Field) {
+func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f Field) {
 	if v.Kind() == reflect.String {
 		text := v.String()
 		switch {
@@ -280,7 +278,7 @@ func (d *decoder) constrain(n *yaml.Node, v reflect.Value, path string, f tag.Fi
 	}
 }
 
-func rangeHint(f tag.Field) string {
+func rangeHint(f Field) string {
 	switch {
 	case math.IsInf(f.Max, 1):
 		return "at least " + formatNumber(f.Min)

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"meshtest.dev/meshtest/spec/internal/tag"
 )
 
 // parse reads, overrides, decodes and checks a scenario. The folder, nil when there is none, is where files of rules are.
@@ -39,7 +37,7 @@ func parse(folder fs.FS, name string, data []byte, opts Options) (*Scenario, Dia
 	}
 	d := &decoder{src: src, bad: map[string]bool{}, unknown: map[string][]string{}}
 	s := &Scenario{source: src}
-	d.decode(root, reflect.ValueOf(s).Elem(), "", tag.Field{})
+	d.decode(root, reflect.ValueOf(s).Elem(), "", Field{})
 	s.readRules(d, folder)
 	s.applyDefaults()
 	check(s, d)

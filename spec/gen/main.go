@@ -18,7 +18,6 @@ import (
 	"github.com/invopop/jsonschema"
 
 	"meshtest.dev/meshtest/spec"
-	"meshtest.dev/meshtest/spec/internal/tag"
 )
 
 func main() {
@@ -139,7 +138,7 @@ func constrain(t reflect.Type, s *jsonschema.Schema, defs jsonschema.Definitions
 	if slices.Contains(atMostOne, t) {
 		s.MaxProperties = &one
 	}
-	for _, f := range tag.Fields(t) {
+	for _, f := range spec.Fields(t) {
 		property, _ := s.Properties.Get(f.Name)
 		if f.Required {
 			s.Required = append(s.Required, f.Name)
@@ -162,7 +161,7 @@ func constrain(t reflect.Type, s *jsonschema.Schema, defs jsonschema.Definitions
 }
 
 // restrict adds the constraints of a field to its schema, or to that of its elements.
-func restrict(s *jsonschema.Schema, f tag.Field, t reflect.Type) {
+func restrict(s *jsonschema.Schema, f spec.Field, t reflect.Type) {
 	switch {
 	case s.Type == "array":
 		restrict(s.Items, f, t.Elem())

@@ -1,5 +1,4 @@
-// Package tag reads the tags by which the scenario's types say how they are written, for the decoder and for the published schema alike.
-package tag
+package spec
 
 import (
 	"fmt"
@@ -9,8 +8,8 @@ import (
 	"strings"
 )
 
-// Field is one field of a scenario type, as its tags describe it: `yaml:"name"` and `spec:"required,name,positive,enum=a|b,min=0,max=100"`. For lists and maps the constraints
-// hold for each element, except name, which holds for the keys of a map.
+// Field is one field of a scenario type, as its tags describe it: `yaml:"name"` and `spec:"required,name,positive,enum=a|b,min=0,max=100"`. For lists and maps
+// the constraints hold for each element, except name, which holds for the keys of a map.
 type Field struct {
 	Name     string
 	Index    int

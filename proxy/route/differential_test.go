@@ -48,11 +48,11 @@ func requireSame(t *testing.T, r *Router, table *mesh.RouteTable, v *View) (rule
 func TestLookupIsTheFirstMatchOfTheList(t *testing.T) {
 	t.Parallel()
 	winners, misses := map[int]int{}, 0
-	for seed := range uint64(300) {
+	for seed := range uint64(150) {
 		d := newDice(seed)
 		table := d.table(1 + d.IntN(80))
 		r := compileTable(t, table)
-		for range 100 {
+		for range 60 {
 			if rule := requireSame(t, r, table, d.request()); rule < 0 {
 				misses++
 			} else {
@@ -60,7 +60,7 @@ func TestLookupIsTheFirstMatchOfTheList(t *testing.T) {
 			}
 		}
 	}
-	require.Greater(t, misses, 500, "requests that match nothing are tried too")
+	require.Greater(t, misses, 200, "requests that match nothing are tried too")
 	require.Greater(t, len(winners), 20, "winners are spread over the tables")
 }
 

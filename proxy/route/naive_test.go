@@ -3,6 +3,7 @@ package route
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -74,8 +75,19 @@ func naiveText(want *mesh.StringMatch, got string) bool {
 	case want.Prefix != nil:
 		return strings.HasPrefix(got, *want.Prefix)
 	default:
-		return regexp.MustCompile("^(" + *want.Regex + ")$").MatchString(got)
+		return naiveRegex(*want.Regex).MatchString(got)
 	}
+}
+
+var naiveRegexes sync.Map
+
+func naiveRegex(text string) *regexp.Regexp {
+	if re, ok := naiveRegexes.Load(text); ok {
+		return re.(*regexp.Regexp)
+	}
+	re := regexp.MustCompile("^(" + text + ")$")
+	naiveRegexes.Store(text, re)
+	return re
 }
 
 func naiveHeader(v *View, name string) *string {

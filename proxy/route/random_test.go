@@ -114,6 +114,9 @@ func (d dice) request() *View {
 		if d.IntN(3) == 0 {
 			name = strings.ToUpper(name)
 		}
+		if n := len(v.Headers); n > 0 && d.IntN(3) == 0 {
+			name = v.Headers[n-1].Name
+		}
 		v.Headers = append(v.Headers, Header{name, d.value()})
 	}
 	var query []string

@@ -117,6 +117,27 @@ func TestRule(t *testing.T) {
 	require.Zero(t, testers.Choose(1, &View{}, "users-1"))
 }
 
+// The index finds a rule by the value that a header has when all its lines are put together.
+func TestRepeatedHeaderIsFoundThroughTheIndex(t *testing.T) {
+	t.Parallel()
+	table := &mesh.RouteTable{Host: middleware, Port: 80}
+	for _, value := range []string{"a", "b", "a,b", "b,a"} {
+		table.Routes = append(table.Routes, mesh.Route{
+			Name: value, Matches: []mesh.Match{{Headers: header("x-user", exact(value))}}, Direct: &mesh.DirectResponse{Status: 200},
+		})
+	}
+	compiled := compileTable(t, table).Table(middleware, 80)
+	require.Len(t, compiled.index.values, 1)
+	for want, headers := range map[string][]Header{
+		"b":   {{"x-user", "b"}},
+		"a,b": {{"x-user", "a"}, {"X-User", "b"}},
+		"b,a": {{"x-user", "b,a"}},
+	} {
+		require.Equal(t, want, compiled.Lookup(&View{Headers: headers}).Rule.Name)
+	}
+	require.Nil(t, compiled.Lookup(&View{Headers: []Header{{"x-user", "a"}, {"x-user", "a"}}}).Rule)
+}
+
 func TestImplicitRule(t *testing.T) {
 	t.Parallel()
 	table := compile(t, chain(5)).Table(backend, 80)

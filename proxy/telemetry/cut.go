@@ -31,8 +31,9 @@ func (e *Evidence) Run(ctx context.Context) {
 			early.Reset(c.wait(e.since()))
 		case <-early.C:
 			now := e.since()
-			c.spend(now)
-			c.cut(now, false)
+			if c.cut(now, false) {
+				c.spend(now)
+			}
 		}
 	}
 }
@@ -66,8 +67,8 @@ func (c *cutter) refill(now time.Duration) float64 {
 	return min(c.cuts+(now-c.refilled).Seconds()*cutsPerSecond, cutsPerSecond)
 }
 
-// cut ends the block: what was recorded since the last one is told. A block without content is told only if always.
-func (c *cutter) cut(now time.Duration, always bool) {
+// cut ends the block: what was recorded since the last one is told. A block without content is told only if always. It reports whether there was a block.
+func (c *cutter) cut(now time.Duration, always bool) bool {
 	e := c.evidence
 	e.mu.Lock()
 	c.shards = append(c.shards, e.fresh...)
@@ -77,13 +78,14 @@ func (c *cutter) cut(now time.Duration, always bool) {
 	m := merger{now: now, cells: map[cellID]*cell{}, edges: map[mesh.Edge]mesh.EdgeCount{}}
 	c.shards = slices.DeleteFunc(c.shards, func(h *shard) bool { return !m.drain(h) })
 	if len(m.edges) == 0 && !always {
-		return
+		return false
 	}
 	block := m.block(c.errors)
 	block.Instance, block.Start, block.End = e.options.Instance, c.end, now
 	c.errors -= len(block.Errors)
 	c.end = now
 	e.publish(block, m.cells)
+	return true
 }
 
 // cellID is what the cells of a block differ in.
@@ -149,7 +151,7 @@ func (m *merger) merge(id cellID, c *cell) {
 		}
 		clear(c.latency[c.low:c.high])
 	}
-	*c = cell{latency: c.latency}
+	c.tally = tally{}
 }
 
 // block writes the block, with at most so many errors: the first ones.

@@ -133,14 +133,19 @@ type cellKey struct {
 	generation mesh.Generation
 }
 
-// cell counts requests since the last block. Latencies are kept by bucket of package hist, those in use lying in [low, high).
+// cell counts requests since the last block.
 type cell struct {
+	tally
+	used    time.Duration        // when it was last told
+	latency [hist.Buckets]uint32 // of requests that succeeded
+}
+
+// tally is the small part of a cell.
+type tally struct {
 	requests, failed, byFault, byMesh uint64
 	attempts, attemptsKO              uint64
 	latencySum, failedSum             time.Duration
-	low, high                         int
-	latency                           [hist.Buckets]uint32
-	used                              time.Duration // when it was last told
+	low, high                         int // buckets of latency outside [low, high) are 0
 }
 
 // Record counts one request. Unless it failed it allocates nothing once its stream and generation are known.

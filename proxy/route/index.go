@@ -95,7 +95,7 @@ type indexer struct {
 }
 
 func (s *indexer) index() index {
-	x := index{exact: map[string]list{}, prefix: &node{}, folded: &node{}}
+	var x index
 	dimensions := s.dimensions()
 	for _, d := range dimensions {
 		x.values = append(x.values, valueIndex{of: d.of, name: d.name, lists: map[string]list{}})
@@ -110,13 +110,14 @@ func (s *indexer) index() index {
 			v.lists[k.text] = append(v.lists[k.text], i)
 			v.all = append(v.all, i)
 		case k.fold:
-			n := x.folded.insert(k.text)
-			n.list = append(n.list, i)
+			x.folded = x.folded.with(k.text, i)
 		case k.op == isExact:
+			if x.exact == nil {
+				x.exact = map[string]list{}
+			}
 			x.exact[k.text] = append(x.exact[k.text], i)
 		default:
-			n := x.prefix.insert(k.text)
-			n.list = append(n.list, i)
+			x.prefix = x.prefix.with(k.text, i)
 		}
 	}
 	return x
@@ -243,6 +244,16 @@ type node struct {
 	list     list
 	first    []byte // of the children's labels, in the children's order
 	children []*node
+}
+
+// with returns the tree, which may be nil, with a candidate at a text.
+func (n *node) with(text string, candidate int32) *node {
+	if n == nil {
+		n = &node{}
+	}
+	at := n.insert(text)
+	at.list = append(at.list, candidate)
+	return n
 }
 
 // insert returns the node of a text, making it when it is not there.

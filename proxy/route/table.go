@@ -60,6 +60,7 @@ type tableCompiler struct {
 	snapshot *mesh.Snapshot
 	caller   mesh.Workload
 	from     string // the caller's logical name
+	edges    map[string]namedEdge
 	out      *Table
 	errs     []error
 }
@@ -127,10 +128,10 @@ func (c *tableCompiler) rule(i int, r *mesh.Route) {
 // resolve compiles all of a rule but its matches.
 func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 	rule := Rule{
-		Name: r.Name, Route: r, Edge: c.edge(c.out.Host), ID: SplitID(c.out.Host, c.out.Port, r.Name),
+		Name: r.Name, Route: r, ID: SplitID(c.out.Host, c.out.Port, r.Name),
 		Timeout: r.Timeout, Retry: withBackoff(r.Retry), Response: appendEdits(nil, r.Response),
 	}
-	rule.EdgeName = rule.Edge.String()
+	rule.Edge, rule.EdgeName = c.edge(c.out.Host)
 	actions := 0
 	for _, acts := range []bool{len(r.Split) > 0, r.Redirect != nil, r.Direct != nil} {
 		if acts {
@@ -175,12 +176,12 @@ func (r *Rule) share(sum uint64) {
 // arm resolves one destination. One that does not exist (yet, or any more) is not a mistake of the table: the other arms go on working, and Validate told whoever wrote it.
 func (c *tableCompiler) arm(r *mesh.Route, d mesh.Destination) Arm {
 	arm := Arm{
-		Destination: d, Host: d.Host, Port: d.Port, Endpoints: mesh.HostPort(d.Host, d.Port), Edge: c.edge(d.Host),
+		Destination: d, Host: d.Host, Port: d.Port, Endpoints: mesh.HostPort(d.Host, d.Port),
 		// Envoy applies the most specific level first, so that the route has the last word.
 		Request:  appendEdits(appendEdits(nil, d.Request), r.Request),
 		Response: appendEdits(appendEdits(nil, d.Response), r.Response),
 	}
-	arm.EdgeName = arm.Edge.String()
+	arm.Edge, arm.EdgeName = c.edge(d.Host)
 	svc := c.service(d.Host)
 	if svc == nil {
 		arm.Missing = "no such service: " + d.Host
@@ -211,8 +212,23 @@ func (c *tableCompiler) implicit() Rule {
 	return rule
 }
 
-func (c *tableCompiler) edge(host string) mesh.Edge {
-	return mesh.Edge{From: c.from, To: mesh.LogicalName(host)}
+type namedEdge struct {
+	mesh.Edge
+	name string
+}
+
+// edge is the edge from the caller to a host, the same strings for all rules.
+func (c *tableCompiler) edge(host string) (mesh.Edge, string) {
+	e, ok := c.edges[host]
+	if !ok {
+		e.Edge = mesh.Edge{From: c.from, To: mesh.LogicalName(host)}
+		e.name = e.Edge.String()
+		if c.edges == nil {
+			c.edges = map[string]namedEdge{}
+		}
+		c.edges[host] = e
+	}
+	return e.Edge, e.name
 }
 
 // SplitID is the id of the chance draws of a rule's split: LOGICAL-HOST:PORT/RULE.

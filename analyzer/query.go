@@ -3,12 +3,8 @@ package analyzer
 import (
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
-
-	"github.com/expr-lang/expr"
-	"github.com/expr-lang/expr/vm"
 )
 
 // Querier answers a PromQL query at the current moment with one number; ok is false when there is none.
@@ -36,53 +32,13 @@ type Query struct {
 	Interval     time.Duration
 	FailureLimit int
 	OnNoData     OnNoData
+	Holds        func(result float64) (bool, error) // evaluates the condition
 
-	program  *vm.Program
 	measured int
 	failures int
 	empty    int
 	last     float64
 	lastErr  error
-}
-
-// environment is what a condition can use, in Argo Rollouts' words.
-func environment(result float64) map[string]any {
-	return map[string]any{
-		"result":  result,
-		"isNaN":   math.IsNaN,
-		"isInf":   func(f float64) bool { return math.IsInf(f, 0) },
-		"asFloat": func(f float64) float64 { return f },
-		"asInt":   func(f float64) int { return int(f) },
-		"default": func(f, otherwise float64) float64 {
-			if math.IsNaN(f) {
-				return otherwise
-			}
-			return f
-		},
-	}
-}
-
-// Compile prepares the condition; it must be called before Take.
-func (q *Query) Compile() error {
-	program, err := expr.Compile(q.Condition, expr.Env(environment(0)), expr.AsBool(), expr.MaxNodes(1000))
-	if err != nil {
-		return fmt.Errorf("check %s: compiling condition %q: %w", q.Name, q.Condition, err)
-	}
-	q.program = program
-	return nil
-}
-
-// Holds evaluates the condition once.
-func (q *Query) Holds(result float64) (bool, error) {
-	out, err := expr.Run(q.program, environment(result))
-	if err != nil {
-		return false, fmt.Errorf("check %s: evaluating %q: %w", q.Name, q.Condition, err)
-	}
-	holds, ok := out.(bool)
-	if !ok {
-		return false, fmt.Errorf("check %s: %q is no condition", q.Name, q.Condition)
-	}
-	return holds, nil
 }
 
 // Take takes one measurement.

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"meshtest.dev/meshtest/analyzer"
 	"meshtest.dev/meshtest/analyzer/sequential"
 	"meshtest.dev/meshtest/internal/hist"
 	"meshtest.dev/meshtest/journal"
@@ -152,8 +151,8 @@ func (c *conductor) expectLatency(e spec.Latency) journal.Check {
 
 func (c *conductor) expectQuery(e spec.Expectation) journal.Check {
 	check := journal.Check{Query: e.Query, Verdict: string(Inconclusive)}
-	q := &analyzer.Query{Name: e.Name, Text: e.Query, Condition: e.Condition}
-	if err := q.Compile(); err != nil {
+	condition, err := spec.CompileCondition(e.Condition)
+	if err != nil {
 		check.Reason = err.Error()
 		return check
 	}
@@ -169,7 +168,7 @@ func (c *conductor) expectQuery(e spec.Expectation) journal.Check {
 		return check
 	}
 	check.Value, check.Samples = value, 1
-	holds, err := q.Holds(value)
+	holds, err := condition.Holds(value)
 	check.Reason = fmt.Sprintf("%s for %g", e.Condition, value)
 	switch {
 	case err != nil:

@@ -89,12 +89,15 @@ func newPanel(a spec.Analysis) (*analyzer.Panel, error) {
 	var errs []error
 	for _, check := range a.Checks {
 		if !check.IsBuiltIn() {
-			q := &analyzer.Query{
-				Name: check.Name, Critical: check.IsCritical(), Text: check.Query, Condition: check.Condition, Interval: check.Interval,
-				FailureLimit: check.FailureLimit, OnNoData: analyzer.OnNoData(check.OnNoData),
+			condition, err := spec.CompileCondition(check.Condition)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("check %s: %w", check.Name, err))
+				continue
 			}
-			errs = append(errs, q.Compile())
-			panel.Queries = append(panel.Queries, q)
+			panel.Queries = append(panel.Queries, &analyzer.Query{
+				Name: check.Name, Critical: check.IsCritical(), Text: check.Query, Condition: check.Condition, Interval: check.Interval,
+				FailureLimit: check.FailureLimit, OnNoData: analyzer.OnNoData(check.OnNoData), Holds: condition.Holds,
+			})
 			continue
 		}
 		judge, err := newJudge(check, alpha, a.Beta)

@@ -86,8 +86,11 @@ func (e *Environment) Capabilities() capability.Set {
 	return set
 }
 
-// Preflight finds the programs, unless they were given.
-func (e *Environment) Preflight(context.Context) error {
+// Preflight ends what dead runs have left, and finds the programs, unless they were given.
+func (e *Environment) Preflight(ctx context.Context) error {
+	if _, err := supervisor.SweepDead(ctx); err != nil {
+		return fmt.Errorf("healing what dead runs have left: %w", err)
+	}
 	if e.Binaries != (Binaries{}) {
 		return nil
 	}
@@ -111,9 +114,6 @@ func (e *Environment) Up(ctx context.Context, d env.Deployment, watch env.Watche
 }
 
 func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watcher) (_ *Mesh, err error) {
-	if err := e.Preflight(ctx); err != nil {
-		return nil, err
-	}
 	block, err := loopback.Claim(d.Run)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ var mayImport = []rule{
 	{"internal/hist", nil},
 	{"internal/law", nil},
 	{"internal/term", nil},
+	{"internal/testbin", nil},
 	{"internal/version", nil},
 	{"internal/fixture/...", []string{"internal/fixture/..."}},
 

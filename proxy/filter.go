@@ -53,7 +53,7 @@ type Exchange struct {
 // Verdict is what shall be done with a request: first it is held back, then perhaps answered. The zero value lets it pass.
 type Verdict struct {
 	Delay  time.Duration   // hold it back that long
-	Cut    <-chan struct{} // closing it ends the delay early; nil: nobody does
+	Cut    <-chan struct{} // closing it ends the delay early and lets the request pass: the verdict is not in force any more; nil: nobody does
 	Status int             // answer with it instead of going on; 0: go on
 	Reason string          // of the answer, for [mesh.HeaderReason]
 	Flags  Flags           // Envoy's flags for what was done

@@ -1,0 +1,417 @@
+package proxy
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/socket"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// outcome is how one attempt ended, before anything of it was passed on.
+type outcome struct {
+	kind   outcomeKind
+	status int // of the answer; of a failure, that with which it would be answered
+	reason string
+	flags  Flags
+	conn   *upstream.Conn // of an answer: the rest of it is still to be read
+	fresh  bool           // the connection had not carried a request before
+	silent bool           // not one byte of an answer came
+}
+
+// outcomeKind tells the ways of an attempt apart.
+type outcomeKind uint8
+
+const (
+	answered   outcomeKind = iota // the head of an answer is there
+	verdict                       // a filter answered
+	unreached                     // no connection could be made
+	unanswered                    // the connection failed before the head of an answer
+	garbled                       // what came was not HTTP
+	expired                       // the attempt took longer than one may
+	stopped                       // the request itself is over: its time is, or the caller has gone, or his body is malformed
+	nowhere                       // there is no healthy endpoint
+)
+
+// carryOn sends the request to the upstream, again if need be, and passes the answer on.
+func (s *stream) carryOn() {
+	if !s.gather() {
+		return
+	}
+	load := s.dest.group.Load
+	load.Begin()
+	defer load.End()
+	s.sending = s.srv.now()
+	for s.attempt = 1; ; s.attempt++ {
+		o := s.try()
+		if o.kind == stopped {
+			s.result.flags |= s.marks
+			s.interrupted()
+			return
+		}
+		if s.again(&o) {
+			if !s.prepareRetry(&o) {
+				return
+			}
+			continue
+		}
+		s.result.flags |= s.marks | o.flags
+		s.finish(&o)
+		return
+	}
+}
+
+// try makes one attempt.
+func (s *stream) try() outcome {
+	s.trying = s.srv.now()
+	s.marks = 0
+	if s.chosen == nil {
+		return outcome{kind: nowhere, status: 503, reason: ReasonNoHealthy, flags: FlagNoHealthyUpstream}
+	}
+	if s.role.way != inboundWay {
+		s.exchange.Attempt = s.attempt
+		if version := s.chosen.Version; s.dest.version() == "" {
+			s.exchange.Version = version
+		}
+		switch v, ok := s.ask(AtAttempt); {
+		case !ok && s.whyStopped() == expired:
+			s.count(true)
+			return s.tookTooLong()
+		case !ok:
+			return outcome{kind: stopped}
+		case v.Status != 0:
+			s.settleEffects()
+			s.count(mesh.Failed(v.Status))
+			return outcome{kind: verdict, status: v.Status, reason: v.Reason}
+		}
+	}
+	pool := s.chosen.Pool
+	pool.Begin()
+	defer pool.End()
+	o := s.send(pool, false)
+	if s.stale(&o) {
+		s.srv.count.stale.Inc()
+		o = s.send(pool, true)
+	}
+	if o.kind != stopped {
+		s.count(o.kind != answered || mesh.Failed(o.status))
+	}
+	return o
+}
+
+// count counts an attempt.
+func (s *stream) count(failed bool) {
+	s.result.attempts++
+	if failed {
+		s.result.attemptsKO++
+	}
+}
+
+// stale reports whether an attempt failed only because a kept connection had died, and may be repeated without being a retry (RFC 9112, 9.3.1): the method is idempotent, so that it
+// does no harm if the upstream has seen it.
+func (s *stream) stale(o *outcome) bool {
+	return o.kind == unanswered && !o.fresh && o.silent && s.idempotent() && !s.sent.over
+}
+
+func (s *stream) idempotent() bool {
+	switch s.req.Method {
+	case http1.GET, http1.HEAD, http1.OPTIONS, http1.TRACE, http1.PUT, http1.DELETE:
+		return true
+	default:
+		return false
+	}
+}
+
+// send sends the request over one connection, and reads the head of the answer.
+func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
+	var conn *upstream.Conn
+	if !fresh {
+		conn = pool.Get(!s.idempotent() || !s.body.Done())
+	}
+	fresh = conn == nil
+	if fresh {
+		var o outcome
+		if conn, o = s.dial(pool); conn == nil {
+			return o
+		}
+	}
+	s.up.release()
+	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
+	s.c.alarm.enter(waiting, s.until(0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
+	s.torn = s.writeRequest(conn) != nil // the upstream may have answered all the same
+	if !s.torn && !s.body.Done() {
+		s.startUpload(conn)
+	}
+	err := s.readAnswerHead(conn)
+	why := s.c.alarm.leave()
+	if err == nil && why == none {
+		return outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
+	}
+	silent := s.up.buf == nil
+	s.stopUpload()
+	if why != none {
+		s.c.sock.Resume()
+	}
+	pool.Discard(conn)
+	o := s.failed(err)
+	o.fresh, o.silent = fresh, silent
+	return o
+}
+
+// requestEdits are the changes of the head for the present attempt.
+func (s *stream) requestEdits() *http1.Edits {
+	s.edits.KeepUpgrade = s.req.Upgrade
+	return &s.edits
+}
+
+// writeRequest writes the head and what there is of the body, in one go when it is little.
+func (s *stream) writeRequest(conn *upstream.Conn) error {
+	body := s.sent.bytes()
+	if len(s.out)+len(body) <= maxKept {
+		s.out = append(s.out, body...)
+		body = nil
+	}
+	if _, err := conn.Write(s.out); err != nil {
+		return err
+	}
+	_, err := conn.Write(body)
+	return err
+}
+
+// dial makes a connection, within what is left of the time.
+func (s *stream) dial(pool *upstream.Pool) (*upstream.Conn, outcome) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.dest.group.ConnectTimeout)
+	defer cancel()
+	s.c.alarm.enter(waiting, s.until(0), s.watched(), canceler(cancel), nil)
+	conn, err := pool.Dial(ctx)
+	why := s.c.settle()
+	switch {
+	case err == nil && why == none:
+		return conn, outcome{}
+	case err == nil:
+		pool.Discard(conn)
+		return nil, s.failed(nil)
+	case why != none:
+		return nil, s.failed(err)
+	case upstream.IsTimeout(err):
+		return nil, outcome{kind: unreached, status: 503, reason: ReasonConnectTimeout, flags: FlagUpstreamFailure, fresh: true}
+	default:
+		return nil, outcome{kind: unreached, status: 503, reason: ReasonConnectFailure, flags: FlagUpstreamFailure, fresh: true}
+	}
+}
+
+// canceler interrupts what waits with a context.
+type canceler context.CancelFunc
+
+// Interrupt cancels the context.
+func (c canceler) Interrupt() { c() }
+
+// watched is the caller's connection, if nobody reads from it who would see him go.
+func (s *stream) watched() *socket.Conn { return s.watchedUnless(s.upload.running) }
+
+func (s *stream) watchedUnless(read bool) *socket.Conn {
+	if read {
+		return nil
+	}
+	return s.c.sock
+}
+
+// maxInterim bounds the interim answers to one request.
+const maxInterim = 32
+
+// readAnswerHead reads up to the head of the final answer. Interim ones are passed on as they come.
+func (s *stream) readAnswerHead(conn *upstream.Conn) error {
+	exchange := http1.ExchangeOf(&s.req)
+	exchange.Upgrade = s.req.Upgrade
+	s.resp.Reset()
+	for interim := 0; ; {
+		if s.upload.running && s.upload.failed.Load() { // before the wait below could be ended because of it
+			return s.upload.err
+		}
+		n, err := http1.ParseResponse(s.up.bytes(), &s.resp, exchange, s.srv.opts.Limits)
+		switch {
+		case err == http1.ErrNeedMore:
+			if err = s.up.fill(conn.Conn); err != nil {
+				s.resp.Reset()
+				return err
+			}
+			continue
+		case err != nil:
+			s.resp.Reset()
+			return err
+		}
+		s.up.skip(n)
+		if s.resp.Status >= 200 || s.resp.Status == 101 {
+			return nil
+		}
+		if interim++; interim > maxInterim {
+			s.resp.Reset()
+			return errInterim
+		}
+		if err := s.passInterim(); err != nil {
+			return err
+		}
+	}
+}
+
+// passInterim passes an interim answer on, unless the caller does not know such a thing.
+func (s *stream) passInterim() error {
+	if s.req.Version == http1.HTTP10 {
+		return nil
+	}
+	s.out = http1.AppendResponse(s.out[:0], &s.resp, nil)
+	_, err := s.c.sock.Write(s.out)
+	if err != nil {
+		s.c.alarm.end(callerGone)
+	}
+	return err
+}
+
+// failed says what the failure of an attempt on a connection means.
+func (s *stream) failed(err error) outcome {
+	var wrong *http1.ProtocolError
+	switch s.whyStopped() {
+	case stopped:
+		return outcome{kind: stopped}
+	case expired:
+		return s.tookTooLong()
+	}
+	if err == errInterim || asProtocol(err, &wrong) {
+		return outcome{kind: garbled, status: 502, reason: ReasonBadResponse, flags: FlagUpstreamProtocol}
+	}
+	return outcome{kind: unanswered, status: 503, reason: ReasonReset, flags: FlagUpstreamTermination}
+}
+
+func (s *stream) tookTooLong() outcome {
+	return outcome{kind: expired, status: 504, reason: ReasonTryTimeout, flags: FlagUpstreamTimeout}
+}
+
+// whyStopped reports whether a wait ended because the attempt is over, because the request is, or (answered) by itself.
+func (s *stream) whyStopped() outcomeKind {
+	if s.upload.used && s.upload.failed.Load() {
+		return stopped
+	}
+	switch why := s.c.alarm.why(); why {
+	case none:
+		return answered
+	case callerGone, shuttingDown, linkedFailure:
+		return stopped
+	}
+	whole, one := s.limits()
+	now := s.srv.now()
+	if one != 0 && now >= one && (whole == 0 || now < whole) {
+		return expired
+	}
+	return stopped
+}
+
+// again reports whether the policy wants another attempt, and there may be one.
+func (s *stream) again(o *outcome) bool {
+	if s.hit.Rule == nil || s.hit.Rule.Retry == nil {
+		return false
+	}
+	policy := s.hit.Rule.Retry
+	if !retriable(policy, o) {
+		return false
+	}
+	if int(s.attempt) > policy.Attempts {
+		if policy.Attempts > 0 {
+			s.marks |= FlagRetriesExceeded
+		}
+		return false
+	}
+	return !s.sent.over
+}
+
+// retriable reports whether the policy names what happened. As in Envoy an attempt without an answer is a reset, and that counts as 5xx and as a gateway error too.
+func retriable(p *mesh.Retry, o *outcome) bool {
+	on := func(c mesh.RetryOn) bool { return slices.Contains(p.On, c) }
+	switch o.kind {
+	case answered, verdict:
+		status := o.status
+		return status >= 500 && on(mesh.On5xx) ||
+			status >= 502 && status <= 504 && on(mesh.OnGatewayError) ||
+			status == 409 && on(mesh.OnRetriable4xx) ||
+			on(mesh.OnRetriableStatus) && slices.Contains(p.Statuses, status)
+	case unreached:
+		return on(mesh.OnConnectFailure) || on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+	case unanswered, garbled, expired:
+		return on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+	default:
+		return false
+	}
+}
+
+// prepareRetry gets ready for another attempt: it drops what the last one left, waits, and chooses an endpoint. It reports false when the request is over.
+func (s *stream) prepareRetry(o *outcome) bool {
+	policy := s.hit.Rule.Retry
+	load := s.dest.group.Load
+	if b := policy.Budget; b != nil {
+		if !load.BeginRetry(b.Percent, b.MinConcurrency) {
+			s.srv.count.budget.Inc()
+			s.result.flags |= s.marks | o.flags | FlagUpstreamOverflow
+			s.finish(o)
+			return false
+		}
+		defer load.EndRetry()
+	}
+	s.drop(o)
+	s.tried = append(s.tried, s.chosen.Pool)
+	s.srv.count.retries.Inc()
+	if _, _, why := s.sleep(s.backoff(policy.BackoffBase), nil); why != none {
+		s.interrupted()
+		return false
+	}
+	s.chosen = s.dest.group.Pick(s.draw(s.dest.arm, s.attempt+1), s.tried)
+	return true
+}
+
+// backoff is the wait before the retry that follows the present attempt: full jitter, as in Envoy, drawn like everything else.
+func (s *stream) backoff(base time.Duration) time.Duration {
+	ceiling := 10 * base
+	if s.attempt < 4 { // 2^4-1 is above 10
+		ceiling = min(ceiling, base*(1<<s.attempt-1))
+	}
+	draw := mesh.Chance(s.seed(), mesh.PurposeSample, "backoff", s.dest.arm.EdgeName, s.key, s.attempt)
+	return time.Duration(float64(draw>>11) / (1 << 53) * float64(ceiling))
+}
+
+// drop gives up an answer that is not passed on. Its connection is kept if all of it has arrived.
+func (s *stream) drop(o *outcome) {
+	if o.kind != answered {
+		return
+	}
+	s.stopUpload()
+	s.answer.Reset(s.resp.Body, http1.Response, s.srv.opts.Limits)
+	for s.up.len() > 0 && !s.answer.Done() {
+		fwd, skip, err := s.answer.Scan(s.up.bytes())
+		if err != nil {
+			break
+		}
+		s.up.skip(fwd + skip)
+	}
+	s.hangUp(o.conn)
+}
+
+// hangUp gives the connection of an answer back, if it can carry another request.
+func (s *stream) hangUp(conn *upstream.Conn) {
+	pool := s.chosen.Pool
+	whole := s.answer.Done() && s.up.len() == 0 && !s.torn && s.body.Done() && (!s.upload.used || s.upload.finished.Load() != 0)
+	if whole && s.resp.KeepAlive {
+		pool.Put(conn)
+	} else {
+		pool.Discard(conn)
+	}
+}
+
+// finish passes the last attempt's answer on, or answers for it.
+func (s *stream) finish(o *outcome) {
+	if o.kind == answered {
+		s.passOn(o.conn)
+		return
+	}
+	s.local(o.status, o.reason, 0)
+}

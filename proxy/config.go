@@ -1,0 +1,265 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// config is one configuration, compiled: everything that a request needs, resolved. It is immutable; requests finish on the one that they began with.
+type config struct {
+	generation     mesh.Generation
+	generationText string
+	snapshot       *mesh.Snapshot
+	router         *route.Router // nil without inbound
+	inbound        *mesh.Inbound // nil: nothing to listen on yet
+	roles          map[place]*role
+	groups         map[groupKey]*group
+	destinations   map[*route.Arm]*destination
+}
+
+// place is where a listener listens; a listener belongs to the same place in every configuration.
+type place struct {
+	bind string
+	way  way
+}
+
+// way is what a listener is for.
+type way uint8
+
+const (
+	inboundWay  way = iota // traffic to the workload
+	outboundWay            // the workload's traffic to one upstream
+	proxyWay               // the workload's traffic by http_proxy
+)
+
+func (w way) String() string { return [...]string{"inbound", "outbound", "http_proxy"}[w] }
+
+// role is what one listener does under one configuration.
+type role struct {
+	way      way
+	tcp      bool
+	edge     bool         // strangers call here: the mesh's own headers are not theirs to send or to see
+	host     string       // fully qualified; "" for http_proxy
+	port     int          // of the service
+	table    *route.Table // outbound; nil: nothing is known of the host
+	app      *destination // inbound
+	unrouted *records     // of requests that no rule takes
+}
+
+// groupKey names a group of endpoints.
+type groupKey struct{ endpoints, subset string }
+
+// group is a group with what it was made of, to know when it still holds.
+type group struct {
+	*upstream.Group
+	service   *mesh.Service
+	endpoints *mesh.Endpoints
+	metrics   []atomic.Pointer[telemetry.Requests] // by endpoint; resolved when the first request comes, since most edges have no traffic
+	nobody    atomic.Pointer[telemetry.Requests]   // for requests that got no endpoint
+}
+
+// destination is where an arm of a split leads, with what is remembered of the requests that go there.
+type destination struct {
+	arm   *route.Arm // nil: the workload's own application
+	group *group     // nil: there is no such destination
+	*records
+}
+
+// compiler makes a config of a snapshot.
+type compiler struct {
+	srv  *Server
+	prev *config
+	next *config
+	errs []error
+}
+
+// compile makes the configuration of a snapshot, keeping what still holds of an earlier one.
+func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.Generation) (*config, error) {
+	c := &compiler{srv: s, prev: prev, next: &config{
+		generation: generation, generationText: generation.String(), snapshot: snapshot, inbound: snapshot.Inbound[s.opts.Workload.Instance],
+		roles: map[place]*role{}, groups: map[groupKey]*group{}, destinations: map[*route.Arm]*destination{},
+	}}
+	if err := c.routes(); err != nil {
+		return nil, err
+	}
+	if c.next.inbound != nil {
+		c.listeners(c.next.inbound)
+	}
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	return c.next, nil
+}
+
+func (c *compiler) routes() (err error) {
+	var prev *route.Router
+	if c.prev != nil {
+		prev = c.prev.router
+	}
+	workload := c.srv.opts.Workload
+	if in := c.next.inbound; in != nil {
+		workload = in.Workload
+	}
+	if c.next.router, err = route.Recompile(prev, c.next.snapshot, workload); err != nil {
+		return err
+	}
+	for _, table := range c.next.router.Tables() {
+		for i := range table.Rules {
+			c.rule(table, &table.Rules[i])
+		}
+	}
+	return nil
+}
+
+// rule resolves what a rule's requests need.
+func (c *compiler) rule(table *route.Table, r *route.Rule) {
+	where := fmt.Sprintf("routes %s: route %s", mesh.HostPort(table.Host, table.Port), r.Name)
+	c.edits(where+": response headers", r.Response)
+	if w := r.Route.Rewrite; w != nil {
+		var scratch http1.Edits
+		if w.Path != "" && !scratch.SetPath([]byte(w.Path)) {
+			c.errs = append(c.errs, fmt.Errorf("%s: %q is no path to rewrite to", where, w.Path))
+		}
+		if w.Authority != "" && !scratch.SetHost([]byte(w.Authority)) {
+			c.errs = append(c.errs, fmt.Errorf("%s: %q is no authority to rewrite to", where, w.Authority))
+		}
+	}
+	for i := range r.Arms {
+		arm := &r.Arms[i]
+		c.edits(where+": request headers", arm.Request)
+		c.edits(where+": response headers", arm.Response)
+		c.next.destinations[arm] = c.destination(r, arm)
+	}
+}
+
+// edits refuses changes of headers that HTTP does not let a route make.
+func (c *compiler) edits(where string, edits []route.Edit) {
+	var scratch http1.Edits
+	for _, e := range edits {
+		if !applyEdit(&scratch, e) {
+			c.errs = append(c.errs, fmt.Errorf("%s: %q may not be changed to %q by a route", where, e.Name, e.Value))
+		}
+	}
+}
+
+func (c *compiler) destination(r *route.Rule, arm *route.Arm) *destination {
+	if c.prev != nil {
+		if had := c.prev.destinations[arm]; had != nil && had.group == c.group(arm) {
+			return had
+		}
+	}
+	d := &destination{arm: arm, group: c.group(arm)}
+	d.records = c.srv.newRecords(arm.Edge, r.Name, arm.Share)
+	return d
+}
+
+// group finds or makes the group of an arm; nil when the arm leads nowhere.
+func (c *compiler) group(arm *route.Arm) *group {
+	service, endpoints := c.next.snapshot.Services[arm.Host], c.next.snapshot.Endpoints[arm.Endpoints]
+	if arm.Missing != "" || endpoints == nil {
+		return nil
+	}
+	key := groupKey{arm.Endpoints, arm.Destination.Subset}
+	if g := c.next.groups[key]; g != nil {
+		return g
+	}
+	if c.prev != nil {
+		if g := c.prev.groups[key]; g != nil && g.service == service && g.endpoints == endpoints {
+			c.next.groups[key] = g
+			return g
+		}
+	}
+	made, err := c.srv.pools.NewGroup(arm.Endpoints, endpoints.Endpoints, arm.Labels, policyOf(service, arm.Destination.Subset))
+	if err != nil {
+		c.errs = append(c.errs, err)
+		return nil
+	}
+	g := &group{Group: made, service: service, endpoints: endpoints, metrics: make([]atomic.Pointer[telemetry.Requests], len(made.Endpoints))}
+	c.next.groups[key] = g
+	return g
+}
+
+// policyOf is the traffic policy of a subset, which overrides the service's as a whole.
+func policyOf(service *mesh.Service, subset string) mesh.TrafficPolicy {
+	for _, s := range service.Subsets {
+		if s.Name == subset && s.Traffic != nil {
+			return *s.Traffic
+		}
+	}
+	return service.Traffic
+}
+
+func (c *compiler) listeners(in *mesh.Inbound) {
+	for _, l := range in.Listen {
+		c.listener(place{l.Bind, inboundWay}, c.inbound(in, l), l.Protocol)
+	}
+	for _, l := range in.Outbound {
+		r := &role{way: outboundWay, edge: in.Trusted, host: l.Host, port: l.Port, table: c.next.router.Table(l.Host, l.Port)}
+		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(l.Host)}, "", 0)
+		c.listener(place{l.Bind, outboundWay}, r, l.Protocol)
+	}
+	if in.Proxy != "" {
+		r := &role{way: proxyWay, edge: in.Trusted}
+		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: telemetry.Unknown}, "", 0)
+		c.listener(place{in.Proxy, proxyWay}, r, mesh.HTTP)
+	}
+}
+
+func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
+	switch protocol {
+	case mesh.HTTP, "":
+	case mesh.TCP:
+		r.tcp = true
+	default:
+		c.errs = append(c.errs, fmt.Errorf("listener %s: protocol %q is not carried", at.bind, protocol))
+	}
+	for other := range c.next.roles {
+		if other.bind == at.bind {
+			c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", at.bind))
+		}
+	}
+	c.next.roles[at] = r
+}
+
+// inbound resolves the way to the application itself.
+func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
+	host := mesh.FQDN(in.Workload.Service, in.Workload.Namespace)
+	app, err := appEndpoint(in.Workload, l.App)
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("listener %s: %w", l.Bind, err))
+		return &role{}
+	}
+	made, err := c.srv.pools.NewGroup("app "+l.App, []mesh.Endpoint{app}, nil, mesh.TrafficPolicy{})
+	if err != nil {
+		c.errs = append(c.errs, err)
+		return &role{}
+	}
+	g := &group{Group: made, metrics: make([]atomic.Pointer[telemetry.Requests], 1)}
+	return &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}}
+}
+
+// pools lists the pools that the configuration uses.
+func (c *config) pools() map[*upstream.Pool]bool {
+	used := map[*upstream.Pool]bool{}
+	add := func(g *group) {
+		for _, e := range g.Endpoints {
+			used[e.Pool] = true
+		}
+	}
+	for _, g := range c.groups {
+		add(g)
+	}
+	for _, r := range c.roles {
+		if r.app != nil {
+			add(r.app.group)
+		}
+	}
+	return used
+}

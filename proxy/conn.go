@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/socket"
+)
+
+// conn is one downstream connection. One goroutine carries it; between requests it holds little more than that goroutine.
+type conn struct {
+	srv   *Server
+	at    place
+	role  *role // under the configuration of the last request: a listener that has gone leaves its connections their role
+	sock  *socket.Conn
+	alarm alarm
+}
+
+// streams are the memory of requests in flight.
+var streams = sync.Pool{New: func() any { return newStream() }}
+
+// carry is the connection's goroutine. A panic ends the connection and not the sidecar: the other connections share nothing with it but counters and pools, and a mesh under
+// test must not lose a node to one bad request. It is logged, counted, and what the connection held is not used again.
+func (c *conn) carry() {
+	defer c.srv.dismiss(c)
+	defer c.alarm.stop()
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.count.panics.Inc()
+			c.srv.opts.Log.Error("a connection panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.sock.Abort()
+		}
+	}()
+	cfg := c.srv.config.Load()
+	c.role = cfg.roles[c.at]
+	switch {
+	case c.role == nil: // the listener went while the connection came
+	case c.role.tcp:
+		c.carryTCP(cfg)
+	default:
+		c.carryHTTP()
+	}
+	_ = c.sock.Close() // all has been said
+}
+
+// carryHTTP carries one request after the other.
+func (c *conn) carryHTTP() {
+	var s *stream
+	for {
+		if s == nil {
+			first, ok := c.await()
+			if !ok {
+				return
+			}
+			s = streams.Get().(*stream)
+			s.begin(c)
+			s.in = first
+		}
+		keep := s.serve()
+		if !keep {
+			s.release()
+			return
+		}
+		if s.in.len() == 0 {
+			s.release()
+			s = nil
+		}
+	}
+}
+
+// await waits for the first bytes of a request.
+func (c *conn) await() (first inbox, ok bool) {
+	c.alarm.enter(idling, c.srv.now()+c.srv.opts.Timeouts.Idle, nil, c.sock, nil)
+	err := first.fill(c.sock)
+	why := c.settle()
+	switch {
+	case err == nil: // even when the wait was ended: it came just in time
+		return first, true
+	case why == idling:
+		c.srv.count.closed.with(reasonIdle).Inc()
+	}
+	return first, false
+}
+
+// settle ends a phase whose wait was on the caller, and makes the connection usable again if it was interrupted.
+func (c *conn) settle() cause {
+	why := c.alarm.leave()
+	if why != none {
+		c.sock.Resume()
+	}
+	return why
+}
+
+// turnAway answers a connection that is one too many.
+func (c *conn) turnAway() {
+	var e http1.Edits
+	e.Close = true
+	e.Add(mesh.HeaderReason, ReasonTooMany)
+	c.sock.Interrupt() // nothing is worth waiting for: what the kernel does not take at once is not said
+	_, _ = c.sock.Write(http1.AppendReply(nil, &http1.Reply{Status: 503}, &e))
+	c.sock.Abort()
+}
+
+// Lingering: an answer that is followed by a reset may be lost, because the reset overtakes it. So whoever stops reading first ends his own direction and swallows what still comes, for a while.
+const (
+	lingerBytes = 256 << 10
+	lingerTime  = 1e9 // ns
+)
+
+// linger closes our direction and waits until the caller has closed his.
+func (c *conn) linger() {
+	if c.sock.CloseWrite() != nil {
+		return
+	}
+	c.alarm.enter(gathering, c.srv.now()+lingerTime, nil, c.sock, nil)
+	defer c.alarm.leave()
+	b := socket.Borrow()
+	defer socket.Return(b)
+	for left := lingerBytes; left > 0; {
+		n, err := c.sock.Read(b[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// ended reports whether the error is the orderly end of a stream.
+func ended(err error) bool { return errors.Is(err, io.EOF) }

@@ -1,0 +1,43 @@
+package proxy
+
+import (
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/telemetry"
+)
+
+// counts are the server's own counters, resolved beforehand.
+type counts struct {
+	accepted [proxyWay + 1]*telemetry.Counter
+	refused  byReason // requests and connections that were refused, by reason
+	closed   byReason // connections that were closed without an answer, by reason
+	bad      [http1.NumReasons]*telemetry.Counter
+	retries  *telemetry.Counter
+	budget   *telemetry.Counter // retries that the budget did not allow
+	stale    *telemetry.Counter // requests repeated because a kept connection had died
+	panics   *telemetry.Counter
+}
+
+// byReason counts by reason; reasons are few and known.
+type byReason struct {
+	counters *telemetry.Counters
+	name     string
+}
+
+func (b byReason) with(reason string) *telemetry.Counter {
+	return b.counters.Counter(b.name, "reason", reason)
+}
+
+func (c *counts) init(all *telemetry.Counters) {
+	for i := range c.accepted {
+		c.accepted[i] = all.Counter("connections_total", "listener", way(i).String())
+	}
+	c.refused = byReason{all, "refused_total"}
+	c.closed = byReason{all, "closed_total"}
+	for i, e := range http1.Reasons(http1.Request) {
+		c.bad[i] = all.Counter("refused_total", "reason", e.Reason)
+	}
+	c.retries = all.Counter("retries_total")
+	c.budget = all.Counter("retry_overflow_total")
+	c.stale = all.Counter("stale_connections_total")
+	c.panics = all.Counter("panics_total")
+}

@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"meshtest.dev/meshtest/proxy/socket"
+)
+
+// listener takes connections at one place.
+type listener struct {
+	at     place
+	net    net.Listener
+	closed atomic.Bool
+}
+
+// close stops accepting. Connections that were accepted go on.
+func (l *listener) close() {
+	l.closed.Store(true)
+	_ = l.net.Close() // it only ever listened
+}
+
+// bind listens on every place of the configuration where nobody listens yet, or on none.
+func (s *Server) bind(next *config) (added []*listener, err error) {
+	for at := range next.roles {
+		if s.listeners[at] != nil {
+			continue
+		}
+		var lc net.ListenConfig
+		bound, err := lc.Listen(context.Background(), "tcp", at.bind)
+		if err != nil {
+			for _, l := range added {
+				l.close()
+			}
+			return nil, fmt.Errorf("binding the %s listener: %w", at.way, err)
+		}
+		added = append(added, &listener{at: at, net: bound})
+	}
+	return added, nil
+}
+
+func (s *Server) listen(added []*listener) {
+	for _, l := range added {
+		s.listeners[l.at] = l
+		s.accepting.Go(func() { s.accept(l) })
+	}
+}
+
+// unbind closes the listeners that the configuration does not have.
+func (s *Server) unbind(next *config) {
+	for at, l := range s.listeners {
+		if next.roles[at] == nil {
+			l.close()
+			delete(s.listeners, at)
+		}
+	}
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(l *listener) {
+	for pause := time.Duration(0); ; {
+		c, err := l.net.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.take(l, c)
+		case l.closed.Load() || errors.Is(err, net.ErrClosed):
+			return
+		default: // out of descriptors, most likely: it passes
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.opts.Log.Error("accepting a connection", "listener", l.at.bind, "error", err)
+			time.Sleep(pause)
+		}
+	}
+}
+
+func (s *Server) take(l *listener, accepted net.Conn) {
+	c := &conn{srv: s, at: l.at, sock: socket.New(accepted)}
+	c.alarm.init(s.now)
+	if !s.admit(c) {
+		s.count.refused.with(ReasonTooMany).Inc()
+		c.turnAway()
+		return
+	}
+	s.count.accepted[l.at.way].Inc()
+	s.carrying.Go(c.carry)
+}

@@ -1,0 +1,30 @@
+package proxy
+
+// Reasons are what [mesh.HeaderReason] says on answers that the sidecar itself made: stable names, for programs. A request that breaks HTTP has the codec's reason
+// (http1.Reasons), and an injected fault has the filter's.
+const (
+	ReasonNoRoute        = "no_route"              // 404 NR: no rule of the host takes the request
+	ReasonUnknownHost    = "unknown_host"          // 502 NC: nothing is known by that authority (through the http_proxy listener)
+	ReasonNoDestination  = "no_destination"        // 503 NC: the rule leads to a host or subset that does not exist
+	ReasonNoHealthy      = "no_healthy_upstream"   // 503 UH: no endpoint of the destination is healthy
+	ReasonConnectFailure = "connect_failure"       // 503 UF: the endpoint refused the connection
+	ReasonConnectTimeout = "connect_timeout"       // 503 UF: the endpoint did not answer in time
+	ReasonReset          = "upstream_reset"        // 503 UC: the connection ended before an answer
+	ReasonBadResponse    = "upstream_protocol"     // 502 UPE: the answer was not HTTP
+	ReasonTimeout        = "request_timeout"       // 504 UT: the route's timeout, retries included
+	ReasonTryTimeout     = "per_try_timeout"       // 504 UT: the last attempt took longer than one may
+	ReasonHeaderTimeout  = "header_timeout"        // 408 DT: the head took too long to arrive
+	ReasonBodyTimeout    = "body_timeout"          // 408 DT: the body stopped arriving
+	ReasonTooMany        = "too_many_connections"  // 503 OM: the sidecar carries as many connections as it may
+	ReasonRedirect       = "redirect"              // 30x: the route says so
+	ReasonDirectResponse = "direct_response"       // the route says so
+	ReasonConnect        = "connect_not_supported" // 405: CONNECT to a listener that is no proxy
+	ReasonScheme         = "scheme_not_supported"  // 400: an https target through the http_proxy listener
+	ReasonInternal       = "internal"              // 500: a mistake of ours
+	reasonCallerGone     = "caller_gone"           // no answer, DC: only in evidence
+	reasonUpstreamCut    = "upstream_truncated"    // no whole answer, UC: only in evidence
+	reasonShutdown       = "shutdown"              // no whole answer: only in evidence
+	reasonStreamTimeout  = "stream_timeout"        // no whole answer, UT: only in evidence
+	reasonRequestCut     = "request_truncated"     // counter only
+	reasonIdle           = "idle"                  // counter only
+)

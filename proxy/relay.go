@@ -1,0 +1,158 @@
+package proxy
+
+import (
+	"errors"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+var errInterim = errors.New("more interim answers than anybody needs")
+
+// passOn passes an answer on, of which the head is there.
+func (s *stream) passOn(conn *upstream.Conn) {
+	h := &s.resp
+	s.result.status = h.Status
+	s.judgeSpeaker()
+	if h.Status == 101 {
+		s.upgrade(conn)
+		return
+	}
+	if s.upload.running && s.upload.finished.Load() == 0 {
+		s.keep = false // the answer came first; there is no telling when the rest of the request will
+	}
+	unchunk := s.req.Version == http1.HTTP10 && h.Body.Kind == http1.BodyChunked
+	if unchunk {
+		s.replies.SetBody(http1.Body{Kind: http1.BodyUntilClose})
+	}
+	if h.Body.Kind == http1.BodyUntilClose || unchunk {
+		s.keep = false
+	}
+	s.sign()
+	s.replies.Close = !s.keep
+	s.answer.Reset(h.Body, http1.Response, s.srv.opts.Limits)
+	s.out = http1.AppendResponse(s.out[:0], h, &s.replies)
+	err := s.relay(conn, unchunk)
+	s.result.sent = s.answer.PayloadBytes()
+	s.closeExchange(conn, err)
+}
+
+// judgeSpeaker finds out whether the answer is the mesh's own. What is not of the mesh, an application or a service outside, has no say in that; and strangers do not hear it.
+func (s *stream) judgeSpeaker() {
+	h, e := &s.resp, &s.replies
+	outside := s.role.way == inboundWay || s.dest.group.service.External
+	if reason := h.Get(http1.XMeshtestReason); reason != nil && !outside && mesh.Failed(h.Status) {
+		s.result.byMesh, s.result.reason = true, string(reason)
+	}
+	if outside || s.stranger() {
+		e.DeleteKnown(http1.XMeshtestReason)
+		e.DeleteKnown(http1.XMeshtestOther)
+	}
+}
+
+// side says where a relay failed.
+type side uint8
+
+const (
+	nobody side = iota
+	theUpstream
+	theCaller
+)
+
+// relay writes what is in out, and the body behind it, window by window.
+func (s *stream) relay(conn *upstream.Conn, unchunk bool) side {
+	s.trying = 0
+	s.c.alarm.enter(streaming, s.until(0), nil, conn, s.c.sock)
+	if !s.takeWindow(unchunk) {
+		return theUpstream
+	}
+	for {
+		if _, err := s.c.sock.Write(s.out); err != nil {
+			return theCaller
+		}
+		s.out = s.out[:0]
+		if s.answer.Done() {
+			return nobody
+		}
+		if s.up.len() == 0 {
+			if err := s.up.fill(conn.Conn); err != nil {
+				if ended(err) && s.answer.EOF() == nil {
+					return nobody
+				}
+				return theUpstream
+			}
+			s.extend(0)
+		}
+		if !s.takeWindow(unchunk) {
+			return theUpstream
+		}
+	}
+}
+
+// takeWindow moves what has arrived of the body behind out. What is wrong with it ends the relay, before any of it is passed on.
+func (s *stream) takeWindow(unchunk bool) bool {
+	for s.up.len() > 0 && !s.answer.Done() && len(s.out) < maxKept {
+		window := s.up.bytes()
+		skip, n, drop := 0, 0, 0
+		var err error
+		if unchunk {
+			skip, n, err = s.answer.Payload(window)
+		} else {
+			n, drop, err = s.answer.Scan(window)
+		}
+		if err != nil {
+			return false
+		}
+		s.out = append(s.out, window[skip:skip+n]...)
+		s.up.skip(skip + n + drop)
+	}
+	return true
+}
+
+// closeExchange ends the exchange with the upstream, and judges whether the caller got a whole answer.
+func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
+	why := s.c.settle()
+	unread := s.upload.running && s.upload.finished.Load() == 0
+	s.stopUpload()
+	if failed == nobody && why == none {
+		s.hangUp(conn)
+		if unread {
+			s.c.linger()
+		}
+		return
+	}
+	s.chosen.Pool.Discard(conn)
+	switch {
+	case failed == nobody:
+	case why == shuttingDown:
+		s.lost(reasonShutdown, 0)
+	case why == streaming:
+		s.cutOff()
+	case why == linkedFailure:
+		s.lost(reasonCallerGone, FlagDownstreamTerminated)
+	case failed == theCaller:
+		s.lost(reasonCallerGone, FlagDownstreamTerminated)
+	default:
+		s.lost(reasonUpstreamCut, FlagUpstreamTermination)
+	}
+	if s.result.broken {
+		s.breakOff()
+	}
+}
+
+// cutOff ends an answer that took too long.
+func (s *stream) cutOff() {
+	reason := reasonStreamTimeout
+	if whole, _ := s.limits(); whole != 0 && s.srv.now() >= whole {
+		reason = ReasonTimeout
+	}
+	s.lost(reason, FlagUpstreamTimeout)
+}
+
+// breakOff makes sure that an incomplete answer does not look whole: where its end is that of the connection, the connection breaks.
+func (s *stream) breakOff() {
+	if s.answer.Remaining() < 0 && s.resp.Body.Kind == http1.BodyUntilClose || s.req.Version == http1.HTTP10 {
+		s.c.sock.Abort()
+	}
+}

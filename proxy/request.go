@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
+)
+
+// identify finds out who calls and under which key, and writes down what changes in the head because of that.
+func (s *stream) identify() {
+	h, e := &s.req, &s.edits
+	outward := s.role.way != inboundWay
+	edge := s.role.edge && outward
+	if token := h.Lookup(mesh.HeaderToken); token != nil {
+		s.trusted = edge && s.srv.knows(token)
+		e.Delete(mesh.HeaderToken)
+	}
+	if edge && !s.trusted {
+		e.DeleteKnown(http1.XMeshtestReason)
+		e.DeleteKnown(http1.XMeshtestOther)
+		e.DeleteKnown(http1.XEnvoyFaultOther)
+		e.DeleteKnown(http1.XForwardedClientCert)
+	}
+	s.name(edge)
+	if outward {
+		s.trace()
+		if !h.Has(http1.XForwardedProto) {
+			e.Add("x-forwarded-proto", "http")
+		}
+	}
+}
+
+// name gives the request its key: its own, unless it has none or a stranger brought it.
+func (s *stream) name(edge bool) {
+	first := s.req.Index(http1.XRequestID)
+	if first >= 0 && len(s.req.Value(first)) > 0 && (!edge || s.trusted) {
+		s.key = text(s.req.Value(first))
+		if s.req.Next(first) < 0 {
+			return
+		}
+	} else {
+		s.minted = first < 0
+		s.key = s.mint()
+	}
+	s.edits.DeleteKnown(http1.XRequestID)
+	s.edits.Add(mesh.HeaderRequestID, s.key)
+}
+
+// mint makes a key. It has no dash, so that it names no stream.
+func (s *stream) mint() string {
+	var raw [16]byte
+	putUint64(raw[:8], rand.Uint64())
+	putUint64(raw[8:], rand.Uint64())
+	hex.Encode(s.scratch.key[:], raw[:])
+	return text(s.scratch.key[:])
+}
+
+func putUint64(b []byte, n uint64) {
+	for i := range 8 {
+		b[i] = byte(n >> (56 - 8*i))
+	}
+}
+
+// direct finds out where the request goes, and sends it there or answers it.
+func (s *stream) direct() {
+	if s.req.Method == http1.CONNECT && s.role.way != proxyWay {
+		s.local(405, ReasonConnect, 0)
+		return
+	}
+	switch s.role.way {
+	case inboundWay:
+		s.dest = s.role.app
+		s.chosen = s.dest.group.Pick(0, nil)
+		s.carryOn()
+	case outboundWay:
+		s.route(s.role.table)
+	default:
+		s.routeByHost()
+	}
+}
+
+// routeByHost is how an http_proxy routes: by what the request says it is for. What the mesh does not know is not reached.
+func (s *stream) routeByHost() {
+	if s.req.HTTPS {
+		s.local(400, ReasonScheme, 0)
+		return
+	}
+	table := s.cfg.router.TableFor(s.req.Host())
+	if table == nil {
+		s.local(502, ReasonUnknownHost, FlagNoCluster)
+		return
+	}
+	s.route(table)
+}
+
+// route finds the rule and its arm, and lets the filters look at the request.
+func (s *stream) route(table *route.Table) {
+	s.hit = table.Lookup(&s.req)
+	rule := s.hit.Rule
+	switch {
+	case table == nil:
+		s.local(503, ReasonNoDestination, FlagNoCluster)
+	case rule == nil:
+		s.local(404, ReasonNoRoute, FlagNoRoute)
+	case rule.Route.Redirect != nil:
+		s.redirect(rule.Route.Redirect)
+	case rule.Route.Direct != nil:
+		s.directResponse(rule.Route.Direct)
+	default:
+		s.split(rule)
+	}
+}
+
+// split chooses the arm.
+func (s *stream) split(rule *route.Rule) {
+	seed := s.seed()
+	arm := &rule.Arms[rule.Choose(seed, &s.req, s.key)]
+	s.dest = s.cfg.destinations[arm]
+	if s.dest.group == nil {
+		s.local(503, ReasonNoDestination, FlagNoCluster)
+		return
+	}
+	s.chosen = s.dest.group.Pick(s.draw(arm, 1), nil)
+	version := arm.Version
+	if version == "" && s.chosen != nil {
+		version = s.chosen.Version
+	}
+	s.exchange = Exchange{
+		Key: s.key, Seed: seed, Edge: arm.Edge, Route: rule.Name, Host: arm.Host, Port: arm.Port, Version: version,
+		Caller: s.caller(), Request: &s.req,
+	}
+	if !s.filter(AtRequest) {
+		return
+	}
+	if s.req.Method == http1.CONNECT {
+		s.connectTunnel()
+		return
+	}
+	s.rewrite(rule, arm)
+	s.carryOn()
+}
+
+// draw is the chance by which the endpoint of an attempt is chosen.
+func (s *stream) draw(arm *route.Arm, attempt uint32) mesh.Draw {
+	if len(s.dest.group.Endpoints) < 2 {
+		return 0
+	}
+	return mesh.Chance(s.seed(), mesh.PurposeSample, arm.Endpoints, arm.EdgeName, s.key, attempt)
+}
+
+// rewrite writes down what the route changes in the request and the answer.
+func (s *stream) rewrite(rule *route.Rule, arm *route.Arm) {
+	if w := rule.Route.Rewrite; w != nil {
+		if w.Path != "" && s.req.Form != http1.AsteriskForm {
+			s.scratch.path = s.hit.AppendPath(s.scratch.path[:0], s.req.Path())
+			s.edits.SetPath(s.scratch.path)
+		}
+		if w.Authority != "" {
+			s.edits.Set("host", w.Authority)
+		}
+	}
+	applyEdits(&s.edits, arm.Request)
+	applyEdits(&s.replies, arm.Response)
+}
+
+func applyEdits(to *http1.Edits, edits []route.Edit) {
+	for _, e := range edits {
+		applyEdit(to, e)
+	}
+}
+
+// applyEdit reports whether the change is one that may be made.
+func applyEdit(to *http1.Edits, e route.Edit) bool {
+	switch e.Op {
+	case route.RemoveHeader:
+		return to.Delete(e.Name)
+	case route.SetHeader:
+		return to.Set(e.Name, e.Value)
+	default:
+		return to.Add(e.Name, e.Value)
+	}
+}
+
+var errHeaderTimeout = errors.New("the request head took too long")
+
+func asProtocol(err error, to **http1.ProtocolError) bool { return errors.As(err, to) }

@@ -1,0 +1,175 @@
+package proxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// Server is the data plane of one sidecar. It listens on what its configuration says, as soon as there is one; Run makes it live and die.
+type Server struct {
+	opts  Options
+	start time.Time
+	token [sha256.Size]byte // of the edge token
+	pools *upstream.Pools
+	count counts
+
+	config   atomic.Pointer[config]
+	draining atomic.Bool
+
+	applying  sync.Mutex // one Apply at a time
+	listeners map[place]*listener
+	stopped   bool
+
+	accepting sync.WaitGroup
+	carrying  sync.WaitGroup
+	mu        sync.Mutex
+	conns     map[*conn]struct{}
+}
+
+// New returns a server without configuration. It starts nothing.
+func New(o Options) *Server {
+	o = o.withDefaults()
+	s := &Server{opts: o, start: time.Now(), token: sha256.Sum256([]byte(o.EdgeToken)), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
+	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle})
+	s.count.init(o.Counters)
+	o.Counters.Gauge(func() float64 { return float64(s.connections()) }, "connections")
+	first, err := s.compile(nil, mesh.NewSnapshot(), mesh.Generation{})
+	if err != nil { // an empty configuration has nothing to be wrong
+		panic(fmt.Sprintf("proxy: compiling an empty configuration: %v", err))
+	}
+	s.config.Store(first)
+	return s
+}
+
+// now is the time since the server was made.
+func (s *Server) now() time.Duration { return time.Since(s.start) }
+
+// Apply carries an update out as a whole or, with an error, not at all. Nil means that its listeners are bound and that every request from now on uses it; requests in
+// flight finish on the configuration they began with. Connections to endpoints that remain are kept, those to others end with their requests.
+func (s *Server) Apply(u mesh.Update) error {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if s.stopped {
+		return errors.New("the sidecar is stopping")
+	}
+	prev := s.config.Load()
+	next, err := s.compile(prev, prev.snapshot.Apply(u), u.Generation)
+	if err != nil {
+		return err
+	}
+	added, err := s.bind(next)
+	if err != nil {
+		s.pools.Retain(prev.pools())
+		return err
+	}
+	s.config.Store(next)
+	s.listen(added)
+	s.unbind(next)
+	s.pools.Retain(next.pools())
+	return nil
+}
+
+// Generation is that of the last update that was applied.
+func (s *Server) Generation() mesh.Generation { return s.config.Load().generation }
+
+// Ready reports whether the server knows what to listen on, and listens.
+func (s *Server) Ready() bool {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	return !s.stopped && s.config.Load().inbound != nil
+}
+
+// Run serves until ctx ends. Then it stops accepting, lets requests in flight finish for as long as Timeouts.Drain, closes everything, and returns when nothing of it is left.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.stopListening()
+	s.drain()
+	s.pools.Close()
+	return nil
+}
+
+func (s *Server) stopListening() {
+	s.applying.Lock()
+	s.stopped = true
+	s.draining.Store(true)
+	for at, l := range s.listeners {
+		l.close()
+		delete(s.listeners, at)
+	}
+	s.applying.Unlock()
+	s.accepting.Wait()
+}
+
+// idleGrace is how long a drained connection may lie idle before it is closed: a request that is on its way arrives within, and is told that it was the last.
+const idleGrace = 250 * time.Millisecond
+
+// drain ends all connections: first those that are idle, and at the end all.
+func (s *Server) drain() {
+	gone := make(chan struct{})
+	go func() {
+		s.carrying.Wait()
+		close(gone)
+	}()
+	grace := time.NewTicker(min(idleGrace, s.opts.Timeouts.Drain))
+	defer grace.Stop()
+	limit := time.NewTimer(s.opts.Timeouts.Drain)
+	defer limit.Stop()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-grace.C:
+			s.each(func(c *conn) { c.alarm.endIf(idling, idling) })
+		case <-limit.C:
+			s.each(func(c *conn) { c.alarm.end(shuttingDown) })
+			<-gone
+			return
+		}
+	}
+}
+
+func (s *Server) each(do func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		do(c)
+	}
+}
+
+func (s *Server) connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// admit takes a connection in, unless there are too many.
+func (s *Server) admit(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.opts.MaxConnections {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) dismiss(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// knows reports whether the token is the run's, in a time that does not tell how much of it is right.
+func (s *Server) knows(token []byte) bool {
+	given := sha256.Sum256(token)
+	return s.opts.EdgeToken != "" && subtle.ConstantTimeCompare(given[:], s.token[:]) == 1
+}

@@ -1,0 +1,73 @@
+package socket
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+const rawSupported = true
+
+// The calls below go to the kernel without telling the scheduler: the descriptors are non-blocking, so that a call never waits, and the hand-over of the processor that
+// an announced call may bring costs more than the call. Each tries before it waits: the poller reports edges, and a wait without a try
+// loses one that came before.
+
+// tryRead is one attempt at the read in progress; false: wait and call again.
+func (c *Conn) tryRead(fd uintptr) bool {
+	p := c.in.p
+	if c.in.lending {
+		c.in.borrowed = Borrow()
+		p = c.in.borrowed[:]
+	}
+	for {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch errno {
+		case 0:
+			c.in.n = int(n)
+			return true
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if c.in.lending {
+				Return(c.in.borrowed)
+				c.in.borrowed = nil
+			}
+			return false
+		default:
+			c.in.err = errno
+			return true
+		}
+	}
+}
+
+// tryWrite writes as much of the write in progress as the kernel takes; false: wait and call again.
+func (c *Conn) tryWrite(fd uintptr) bool {
+	for c.out.n < len(c.out.p) {
+		p := c.out.p[c.out.n:]
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			c.out.n += int(n)
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			c.out.err = errno
+			return true
+		}
+	}
+	return true
+}
+
+// tryLook peeks at one byte.
+func (c *Conn) tryLook(fd uintptr) {
+	var one [1]byte
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one[0])), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		c.see.presence = Quiet
+	case errno != 0 || n == 0:
+		c.see.presence = Gone
+	default:
+		c.see.presence = Ready
+	}
+}

@@ -1,0 +1,257 @@
+package proxy
+
+import (
+	"time"
+	"unsafe"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// stream is one logical request and its answer, with all the memory that they need. It is used again for other requests.
+type stream struct {
+	c    *conn
+	srv  *Server
+	cfg  *config
+	role *role
+
+	in   inbox // from the caller: the head, pinned until the request is over, and what came with it
+	more inbox // from the caller, behind that
+	up   inbox // from the upstream
+	out  []byte
+
+	req, resp http1.Head
+	edits     http1.Edits // of the request
+	replies   http1.Edits // of the answer
+	body      http1.BodyScanner
+	answer    http1.BodyScanner
+	sent      sentBody
+	upload    upload
+	timer     *time.Timer
+	scratch   scratch
+	exchange  Exchange
+	tried     []*upstream.Pool
+	effects   []pending // verdicts whose answer is not written yet
+	began     time.Duration
+	sending   time.Duration // when the first attempt began; 0: it has not
+	trying    time.Duration // when the present attempt began; 0: its answer is being passed on
+	attempt   uint32        // from 1
+	marks     Flags         // of the filters, for the request or the present attempt
+	torn      bool          // the request was not wholly written to the upstream
+	keep      bool          // the connection can carry another request
+
+	// What the request is.
+	key     string // the caller's bytes, or scratch
+	minted  bool   // the caller sent none
+	trusted bool   // the caller showed the run's token
+	hit     route.Hit
+	dest    *destination
+	chosen  *upstream.Endpoint
+
+	result result
+}
+
+// scratch is where small things are written that live as long as the request.
+type scratch struct {
+	key   [32]byte
+	trace [128]byte
+	path  []byte
+}
+
+// result is how the request ended, for those who remember it.
+type result struct {
+	status     int // of the answer; 0: none
+	flags      Flags
+	reason     string // why the mesh answered, or why there was no whole answer
+	byMesh     bool   // the mesh answered, here or at the next sidecar
+	broken     bool   // the caller did not get a whole answer
+	attempts   int
+	attemptsKO int
+	sent       int64 // payload bytes of the answer
+}
+
+func newStream() *stream {
+	s := &stream{out: make([]byte, 0, 4<<10)}
+	s.upload.done = make(chan struct{}, 1)
+	return s
+}
+
+// begin gives the stream to a connection.
+func (s *stream) begin(c *conn) { s.c, s.srv = c, c.srv }
+
+// maxKept is the size of scratch memory beyond which it is not kept for the next request.
+const maxKept = 64 << 10
+
+// release gives the memory back.
+func (s *stream) release() {
+	s.forget()
+	s.in.release()
+	s.more.release()
+	s.up.release()
+	if cap(s.out) > maxKept {
+		s.out = make([]byte, 0, 4<<10)
+	}
+	s.c, s.srv, s.cfg, s.role = nil, nil, nil, nil
+	streams.Put(s)
+}
+
+// forget drops what belongs to one request, and nothing that belongs to the next.
+func (s *stream) forget() {
+	s.req.Reset()
+	s.resp.Reset()
+	s.edits.Reset()
+	s.replies.Reset()
+	s.sent.reset()
+	clear(s.tried)
+	s.tried = s.tried[:0]
+	s.effects = s.effects[:0]
+	s.sending, s.trying, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, 0, false, false
+	s.upload.used = false
+	s.key, s.minted, s.trusted = "", false, false
+	s.hit, s.dest, s.chosen = route.Hit{}, nil, nil
+	s.exchange = Exchange{}
+	s.result = result{}
+}
+
+// serve carries one request, of which some bytes are there, and reports whether the connection can carry another.
+func (s *stream) serve() bool {
+	s.began = s.srv.now()
+	if !s.readHead() {
+		return false
+	}
+	s.cfg = s.srv.config.Load()
+	if r := s.cfg.roles[s.c.at]; r != nil {
+		s.c.role = r
+	}
+	s.role = s.c.role
+	s.keep = s.req.KeepAlive && !s.srv.draining.Load() && s.cfg.roles[s.c.at] != nil
+	s.identify()
+	if s.beginBody() {
+		s.direct()
+		s.record()
+		s.endBody()
+	}
+	keep := s.keep
+	s.forget()
+	return keep
+}
+
+// readHead reads until the head is whole, or answers that it is none.
+func (s *stream) readHead() bool {
+	n, err := http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
+	if err == http1.ErrNeedMore {
+		n, err = s.readMoreHead()
+	}
+	if err == nil {
+		s.in.skip(n)
+		return true
+	}
+	var wrong *http1.ProtocolError
+	switch {
+	case err == errHeaderTimeout:
+		s.srv.count.refused.with(ReasonHeaderTimeout).Inc()
+		s.refuse(408, ReasonHeaderTimeout)
+	case asProtocol(err, &wrong):
+		s.srv.count.bad[wrong.Index].Inc()
+		s.refuse(wrong.Status, wrong.Reason)
+	default:
+		s.srv.count.closed.with(reasonRequestCut).Inc()
+	}
+	return false
+}
+
+// readMoreHead goes on reading a head, until the whole of it has taken too long.
+func (s *stream) readMoreHead() (n int, err error) {
+	s.c.alarm.enter(readingHead, s.began+s.srv.opts.Timeouts.Header, nil, s.c.sock, nil)
+	for err = http1.ErrNeedMore; err == http1.ErrNeedMore; {
+		if err = s.in.fill(s.c.sock); err == nil {
+			n, err = http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
+		}
+	}
+	if s.c.settle() == readingHead && err != nil {
+		err = errHeaderTimeout
+	}
+	return n, err
+}
+
+// refuse answers a request that could not be read, and ends the connection.
+func (s *stream) refuse(status int, reason string) {
+	s.replies.Reset()
+	s.replies.Close = true
+	if role := s.c.role; !role.edge || role.way == inboundWay {
+		s.replies.Add(mesh.HeaderReason, reason)
+	}
+	s.out = http1.AppendReply(s.out[:0], &http1.Reply{Status: status}, &s.replies)
+	s.c.alarm.enter(streaming, s.srv.now()+lingerTime, nil, s.c.sock, nil)
+	_, err := s.c.sock.Write(s.out)
+	s.c.alarm.leave()
+	if err == nil {
+		s.c.linger()
+	}
+}
+
+// text sees bytes as a string that is valid as long as they are.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// record tells those who remember how the request ended.
+func (s *stream) record() {
+	r := &s.result
+	latency := s.srv.now() - s.began
+	s.requests().Record(telemetry.Outcome{
+		Code: r.status, GRPCStatus: -1, Flags: uint32(r.flags), Duration: latency,
+		RequestBytes: s.body.PayloadBytes(), ResponseBytes: r.sent,
+	})
+	if s.role.way == inboundWay {
+		return
+	}
+	records, version := s.role.unrouted, ""
+	if s.dest != nil {
+		records = s.dest.records
+		if version = s.dest.version(); version == "" && s.chosen != nil {
+			version = s.chosen.Version
+		}
+	}
+	recorder := records.of(version)
+	if recorder == nil {
+		return
+	}
+	fault := r.flags&FlagFaultInjected != 0
+	recorder.Record(telemetry.Sample{
+		Key: s.key, Generation: s.cfg.generation, Status: r.status, Failed: r.broken, ByFault: fault, ByMesh: r.byMesh && !fault, Reason: r.reason,
+		Attempts: r.attempts, AttemptsKO: r.attemptsKO, Latency: latency, Minted: s.minted,
+	})
+}
+
+// requests are the metrics of the kind of traffic that the request was.
+func (s *stream) requests() telemetry.Requests {
+	switch {
+	case s.role.way == inboundWay:
+		return s.srv.requestsToApp(s.role, s.caller())
+	case s.dest != nil && s.dest.group != nil:
+		return s.srv.requestsTo(s.dest.group, s.dest.arm.Host, s.caller(), s.chosen)
+	}
+	host := s.role.host
+	if s.hit.Rule != nil && s.role.way == proxyWay {
+		host = s.hit.Rule.Edge.To
+	}
+	return s.srv.opts.Metrics.Requests(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: host})
+}
+
+// caller is the workload whose sidecar this is.
+func (s *stream) caller() *mesh.Workload {
+	if s.cfg.inbound != nil {
+		return &s.cfg.inbound.Workload
+	}
+	return &s.srv.opts.Workload
+}
+
+// version is the one that the split chose; empty when that is up to the endpoint.
+func (d *destination) version() string {
+	if d.arm == nil {
+		return ""
+	}
+	return d.arm.Version
+}

@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"sync"
+
+	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/socket"
+	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// upgrade passes an answer on that leaves HTTP, and then carries bytes.
+func (s *stream) upgrade(conn *upstream.Conn) {
+	s.keep = false
+	s.sign()
+	s.replies.KeepUpgrade = true
+	s.out = http1.AppendResponse(s.out[:0], &s.resp, &s.replies)
+	s.tunnel(conn, telemetry.Connections{}, s.out)
+}
+
+// connectTunnel opens a tunnel to the chosen endpoint.
+func (s *stream) connectTunnel() {
+	if s.chosen == nil {
+		s.local(503, ReasonNoHealthy, FlagNoHealthyUpstream)
+		return
+	}
+	pool := s.chosen.Pool
+	pool.Begin()
+	defer pool.End()
+	conn, o := s.dial(pool)
+	s.count(conn == nil)
+	switch {
+	case conn == nil && o.kind == stopped:
+		s.interrupted()
+	case conn == nil:
+		s.local(o.status, o.reason, o.flags)
+	default:
+		s.keep = false
+		s.result.status = 200
+		s.tunnel(conn, telemetry.Connections{}, []byte("HTTP/1.1 200 OK\r\n\r\n"))
+	}
+}
+
+// carryTCP carries a connection of which we understand nothing.
+func (c *conn) carryTCP(cfg *config) {
+	s := streams.Get().(*stream)
+	s.begin(c)
+	defer s.release()
+	s.cfg, s.role = cfg, c.role
+	s.key = s.mint()
+	if !s.directTCP() {
+		c.srv.count.refused.with(ReasonNoDestination).Inc()
+		return
+	}
+	told := c.srv.opts.Metrics.Connections(s.tcpTraffic())
+	told.Opened()
+	if s.chosen == nil {
+		told.Closed(uint32(FlagNoHealthyUpstream))
+		c.sock.Abort()
+		return
+	}
+	pool := s.chosen.Pool
+	pool.Begin()
+	defer pool.End()
+	conn, o := s.dial(pool)
+	if conn == nil {
+		told.Closed(uint32(o.flags))
+		c.sock.Abort()
+		return
+	}
+	s.tunnel(conn, told, nil)
+	told.Closed(uint32(s.result.flags))
+}
+
+// directTCP finds out where the connection goes.
+func (s *stream) directTCP() bool {
+	if s.role.way == inboundWay {
+		s.dest = s.role.app
+		s.chosen = s.dest.group.Pick(0, nil)
+		return true
+	}
+	s.hit = s.role.table.Lookup(&s.req) // an empty request: only rules that ask nothing of it take it
+	rule := s.hit.Rule
+	if rule == nil || len(rule.Arms) == 0 {
+		return false
+	}
+	arm := &rule.Arms[rule.Choose(s.seed(), &s.req, s.key)]
+	s.dest = s.cfg.destinations[arm]
+	if s.dest.group == nil {
+		return false
+	}
+	s.chosen = s.dest.group.Pick(s.draw(arm, 1), nil)
+	return true
+}
+
+func (s *stream) tcpTraffic() telemetry.Traffic {
+	if s.role.way == inboundWay {
+		return telemetry.Traffic{Reporter: telemetry.Destination, Destination: telemetry.PeerOf(*s.caller()), Host: s.role.host, Security: telemetry.Plaintext}
+	}
+	t := telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: s.dest.arm.Host}
+	if s.chosen != nil {
+		t.Destination = telemetry.PeerOfEndpoint(s.dest.arm.Host, &s.chosen.Endpoint)
+	}
+	return t
+}
+
+// tunnel carries bytes both ways until both ends have closed, one of them breaks, or nothing moves for too long. The greeting goes to the caller first.
+func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greeting []byte) {
+	idle := s.srv.opts.Timeouts.Tunnel
+	s.sending = 0 // the route's timeout is for requests
+	s.c.alarm.enter(streaming, s.until(idle), nil, conn, s.c.sock)
+	var back sync.WaitGroup
+	back.Go(func() {
+		s.carryBytes(&s.in, conn.Conn, s.c.sock, func(n int) { s.moved(told, 0, n) })
+	})
+	if _, err := s.c.sock.Write(greeting); err == nil {
+		s.carryBytes(&s.up, s.c.sock, conn.Conn, func(n int) { s.moved(told, n, 0) })
+	} else {
+		s.c.alarm.end(linkedFailure)
+	}
+	back.Wait()
+	switch s.c.settle() {
+	case streaming:
+		s.lost(reasonIdle, FlagUpstreamTimeout)
+	case shuttingDown:
+		s.lost(reasonShutdown, 0)
+	}
+	s.chosen.Pool.Discard(conn)
+}
+
+// moved counts bytes and says that there was progress.
+func (s *stream) moved(told telemetry.Connections, sent, received int) {
+	if told != (telemetry.Connections{}) {
+		told.Moved(int64(sent), int64(received))
+	}
+	s.extend(s.srv.opts.Timeouts.Tunnel)
+}
+
+// carryBytes carries one direction of a tunnel to its end, beginning with what has arrived already. When it breaks, the other direction ends too.
+func (s *stream) carryBytes(arrived *inbox, to, from *socket.Conn, moved func(int)) {
+	for {
+		if n := arrived.len(); n > 0 {
+			if _, err := to.Write(arrived.bytes()); err != nil {
+				break
+			}
+			arrived.skip(n)
+			moved(n)
+		}
+		arrived.rest()
+		err := arrived.fill(from)
+		if ended(err) {
+			if to.CloseWrite() == nil {
+				return
+			}
+			break
+		}
+		if err != nil {
+			break
+		}
+	}
+	s.c.alarm.end(linkedFailure)
+}
+
+var _ route.Request = (*http1.Head)(nil)

@@ -1,0 +1,148 @@
+package proxy
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// upload is the second goroutine of a request whose body is streamed: it carries what the caller sends to the upstream, while the first one waits for the answer.
+type upload struct {
+	to       *upstream.Conn
+	running  bool // of the first goroutine: there is one that was not waited for
+	used     bool // of the first goroutine: the body did not come with the head
+	done     chan struct{}
+	failed   atomic.Bool  // the caller's side failed, for the reason err
+	finished atomic.Int64 // when the body had been sent, in nanoseconds; 0: it was not
+	err      error
+}
+
+// startUpload begins to carry the rest of the body.
+func (s *stream) startUpload(to *upstream.Conn) {
+	u := &s.upload
+	u.to, u.running, u.used, u.err = to, true, true, nil
+	u.failed.Store(false)
+	u.finished.Store(0)
+	go s.carryUp()
+}
+
+// stopUpload ends the second goroutine, and returns when it has gone. The connection to the upstream is of no use afterwards unless the body had been sent.
+func (s *stream) stopUpload() {
+	u := &s.upload
+	if !u.running {
+		return
+	}
+	if u.finished.Load() == 0 {
+		s.c.sock.InterruptRead()
+		u.to.Interrupt()
+	}
+	<-u.done
+	s.c.sock.Resume()
+	if u.finished.Load() != 0 {
+		u.to.Resume()
+	}
+	u.running, u.to = false, nil
+}
+
+func (s *stream) carryUp() {
+	u := &s.upload
+	defer func() { u.done <- struct{}{} }()
+	defer func() {
+		if p := recover(); p != nil {
+			s.srv.count.panics.Inc()
+			s.srv.opts.Log.Error("an upload panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.uploadFailed(fmt.Errorf("panic: %v", p))
+		}
+	}()
+	for !s.body.Done() {
+		if !s.carryWindow(u.to) {
+			return
+		}
+		s.extend(0)
+	}
+	u.finished.Store(int64(max(s.srv.now(), 1)))
+	s.extend(0)
+}
+
+// carryWindow carries what has arrived, or else what arrives next. It reports false when that is not possible any more.
+func (s *stream) carryWindow(to *upstream.Conn) bool {
+	if s.more.len() == 0 {
+		if err := s.more.fill(s.c.sock); err != nil {
+			if ended(err) {
+				err = s.body.EOF()
+			}
+			s.uploadFailed(err)
+			return false
+		}
+	}
+	window := s.more.bytes()
+	fwd, drop, err := s.body.Scan(window)
+	if err != nil {
+		s.uploadFailed(err)
+		return false
+	}
+	s.keepSent(window[:fwd])
+	s.more.skip(fwd + drop)
+	_, err = to.Write(window[:fwd])
+	s.more.rest()
+	return err == nil // else what the upstream has to say about it is being read
+}
+
+// keepSent remembers bytes for another attempt, as long as there are few.
+func (s *stream) keepSent(p []byte) {
+	if s.sent.over || len(s.sent.kept)+len(p) > maxReplay {
+		s.sent.over = true
+		return
+	}
+	s.sent.kept = append(s.sent.kept, p...)
+}
+
+func (s *stream) uploadFailed(err error) {
+	s.upload.err = err
+	s.upload.failed.Store(true)
+	s.c.alarm.end(linkedFailure)
+}
+
+// limits are when the request, and the present attempt, have to be over (0: whenever). While the body is still coming there are none, as in Envoy.
+func (s *stream) limits() (whole, one time.Duration) {
+	rule := s.hit.Rule
+	if rule == nil || s.sending == 0 {
+		return 0, 0
+	}
+	from, tryFrom := s.sending, s.trying
+	if s.upload.used {
+		finished := time.Duration(s.upload.finished.Load())
+		if finished == 0 {
+			return 0, 0
+		}
+		from, tryFrom = finished, max(finished, tryFrom)
+	}
+	if rule.Timeout > 0 {
+		whole = from + rule.Timeout
+	}
+	if s.trying > 0 && rule.Retry != nil && rule.Retry.PerTryTimeout > 0 {
+		one = tryFrom + rule.Retry.PerTryTimeout
+	}
+	return whole, one
+}
+
+// until is the deadline of a wait that must not exceed the limits, nor last for longer than idle (0: the timeout of streams) without progress.
+func (s *stream) until(idle time.Duration) time.Duration {
+	if idle == 0 {
+		idle = s.srv.opts.Timeouts.Stream
+	}
+	deadline := s.srv.now() + idle
+	whole, one := s.limits()
+	for _, limit := range [...]time.Duration{whole, one} {
+		if limit != 0 {
+			deadline = min(deadline, limit)
+		}
+	}
+	return deadline
+}
+
+// extend says that there was progress.
+func (s *stream) extend(idle time.Duration) { s.c.alarm.extend(s.until(idle)) }

@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/upstream"
+)
+
+// Admin answers questions about the server, for whoever may connect to where it is served:
+//
+//	GET  /ready        200 when it listens on what its configuration says, else 503
+//	GET  /metrics      Istio's standard metrics, the sidecar's own and the process's, for Prometheus
+//	GET  /stats        the sidecar's own metrics
+//	GET  /config_dump  the configuration in force, as JSON
+//	GET  /clusters     the endpoints and their connections, as JSON
+//	GET  /logging      the log level; POST /logging?level=debug sets it
+//
+// The level may be nil.
+func (s *Server) Admin(level *slog.LevelVar) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", s.adminReady)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		b := s.opts.Metrics.AppendText(nil)
+		b = s.opts.Counters.AppendText(b)
+		writeText(w, appendProcess(b))
+	})
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.opts.Counters.AppendText(nil)) })
+	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.dump()) })
+	mux.HandleFunc("GET /clusters", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clusters()) })
+	mux.HandleFunc("GET /logging", func(w http.ResponseWriter, _ *http.Request) { writeLevel(w, level) })
+	mux.HandleFunc("POST /logging", func(w http.ResponseWriter, r *http.Request) { setLevel(w, r, level) })
+	return mux
+}
+
+func (s *Server) adminReady(w http.ResponseWriter, _ *http.Request) {
+	if !s.Ready() {
+		http.Error(w, "there is no configuration yet, or the sidecar is stopping", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready", s.Generation())
+}
+
+// Dump is the answer to /config_dump.
+type Dump struct {
+	Instance   string          `json:"instance"`
+	Generation mesh.Generation `json:"generation"`
+	Snapshot   *mesh.Snapshot  `json:"snapshot"`
+}
+
+func (s *Server) dump() Dump {
+	c := s.config.Load()
+	return Dump{Instance: s.opts.Workload.Instance, Generation: c.generation, Snapshot: c.snapshot}
+}
+
+// Clusters is the answer to /clusters.
+type Clusters struct {
+	Endpoints map[string]*mesh.Endpoints `json:"endpoints"`
+	Pools     []upstream.Stats           `json:"pools"`
+}
+
+func (s *Server) clusters() Clusters {
+	return Clusters{Endpoints: s.config.Load().snapshot.Endpoints, Pools: s.pools.Stats()}
+}
+
+func writeText(w http.ResponseWriter, b []byte) {
+	w.Header().Set("Content-Type", telemetry.ContentType)
+	_, _ = w.Write(b) // the reader has gone: his loss
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v)
+}
+
+func writeLevel(w http.ResponseWriter, level *slog.LevelVar) {
+	if level == nil {
+		http.Error(w, "the log has no level to tell", http.StatusNotFound)
+		return
+	}
+	fmt.Fprintln(w, level.Level())
+}
+
+func setLevel(w http.ResponseWriter, r *http.Request, level *slog.LevelVar) {
+	var next slog.Level
+	if err := next.UnmarshalText([]byte(r.URL.Query().Get("level"))); err != nil || level == nil {
+		http.Error(w, "level has to be debug, info, warn or error", http.StatusBadRequest)
+		return
+	}
+	level.Set(next)
+	writeLevel(w, level)
+}
+
+// appendProcess appends the process's metrics, under the names that Prometheus' own clients use.
+func appendProcess(b []byte) []byte {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
+		seconds := float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
+		b = fmt.Appendf(b, "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %g\n", seconds)
+	}
+	if resident, ok := residentBytes(); ok {
+		b = fmt.Appendf(b, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %d\n", resident)
+	}
+	return fmt.Appendf(b, "# TYPE go_goroutines gauge\ngo_goroutines %d\n", runtime.NumGoroutine())
+}
+
+// residentBytes reads the resident set from proc, where there is such a thing.
+func residentBytes() (bytes int, ok bool) {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(statm))
+	if len(fields) < 2 {
+		return 0, false
+	}
+	pages, err := strconv.Atoi(fields[1])
+	return pages * os.Getpagesize(), err == nil
+}

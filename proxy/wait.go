@@ -54,6 +54,7 @@ func (s *stream) settleEffects() {
 // filter lets the chain judge the logical request, and reports whether the request goes on.
 func (s *stream) filter(at Point) bool {
 	v, ok := s.ask(at)
+	s.result.flags |= s.marks
 	switch {
 	case !ok:
 		s.interrupted()

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"meshtest.dev/meshtest/analyzer"
@@ -107,12 +105,12 @@ func (c *conductor) settle(ctx context.Context) error {
 	ended := c.rec.now()
 	timeout := time.NewTimer(quietTimeout)
 	defer timeout.Stop()
+	c.Waiting("the last evidence of the sidecars")
+	defer c.Waiting("")
 	for {
-		late := c.late(ended)
-		if late == "" {
+		if !c.late(ended) {
 			return nil
 		}
-		c.Waiting("the last evidence of " + late)
 		select {
 		case e := <-c.events:
 			e()
@@ -124,13 +122,14 @@ func (c *conductor) settle(ctx context.Context) error {
 	}
 }
 
-func (c *conductor) late(than time.Duration) string {
-	for _, name := range slices.Sorted(maps.Keys(c.sources)) {
-		if src := c.sources[name]; src.failure == nil && src.until < than {
-			return name
+// late reports whether a sidecar has not told yet what happened before a moment.
+func (c *conductor) late(than time.Duration) bool {
+	for _, src := range c.sources {
+		if src.failure == nil && src.until < than {
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 // tally adds all evidence up.

@@ -193,14 +193,18 @@ func (c *conductor) route(ctx context.Context, s rollout.Split) error {
 	for _, h := range s.Headers {
 		table = r.Split.WithHeaderRoute(table, h.Name, []mesh.Match{headerMatch(h.Match)})
 	}
+	since := c.rec.now()
 	applied, err := c.mesh.Configure(ctx, table)
 	if err != nil {
 		return err
 	}
 	c.splits.asked = append(c.splits.asked, asked{applied.Generation, s.Weight / 100})
-	c.split = convergence{generation: applied.Generation, since: c.rec.now(), missing: map[string]bool{}, done: len(applied.Affected) == 0}
+	c.split = convergence{generation: applied.Generation, since: since, missing: map[string]bool{}, done: len(applied.Affected) == 0}
 	for _, instance := range applied.Affected {
 		c.split.missing[instance] = true
+	}
+	if c.split.done {
+		return nil // nothing changed
 	}
 	c.rec.record(journal.Config{
 		Generation: applied.Generation.String(), State: journal.Applied, Change: splitText(r.Service, s), Sidecars: len(applied.Affected),

@@ -64,8 +64,13 @@ func (c *conductor) judgeRun(outcome rollout.Outcome) (Verdict, string) {
 	if c.Plan.Rollout != nil {
 		findings = append(findings, judgeOutcome(outcome, rollout.Outcome(c.Plan.Rollout.Expected), c.decided))
 	}
-	findings = append(findings, c.expectations()...)
-	return weigh(findings)
+	expected := c.expectations()
+	verdict, reason := weigh(append(findings, expected...))
+	if verdict == Passed && len(expected) > 1 {
+		// What held is in the report; the verdict's own line stays short.
+		_, reason = weigh(append(findings, finding{Passed, fmt.Sprintf("%d of %d expectations held", len(expected), len(expected))}))
+	}
+	return verdict, reason
 }
 
 // judgeOutcome compares the roll-out's outcome with the expected one.

@@ -162,13 +162,14 @@ func (c *console) checkLine(check journal.Check) string {
 
 // line writes one line of the record.
 func (c *console) line(at time.Duration, text string) {
-	if !c.silent {
-		c.term.Println(fmt.Sprintf("%s %s", c.term.Paint(term.Faint, fmt.Sprintf("%6.1fs", at.Seconds())), text))
-	}
+	c.term.Println(fmt.Sprintf("%s %s", c.term.Paint(term.Faint, fmt.Sprintf("%6.1fs", at.Seconds())), text))
 }
 
 // observe hears every event of the journal.
 func (c *console) observe(at time.Duration, e journal.Event) {
+	if c.silent {
+		return
+	}
 	if text := c.hear(e); text != "" {
 		c.line(at, text)
 	}

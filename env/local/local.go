@@ -147,22 +147,26 @@ func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watche
 	return m, e.start(ctx, m)
 }
 
-// start starts every process at once, and returns when all are ready.
+// start starts every process, applications beside everything else, and returns when all are ready.
 func (e *Environment) start(ctx context.Context, m *Mesh) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := e.startControl(ctx, m); err != nil {
-			return err
-		}
-		return m.configureAll(ctx)
-	})
 	for _, in := range m.plan.instances {
-		if in.sidecar {
-			g.Go(func() error { return e.startSidecar(ctx, m, in) })
-		}
 		if in.app != nil {
 			g.Go(func() error { return e.startApplication(ctx, m, in) })
 		}
 	}
+	g.Go(func() error {
+		if err := e.startControl(ctx, m); err != nil {
+			return err
+		}
+		sidecars, ctx := errgroup.WithContext(ctx)
+		for _, in := range m.plan.instances {
+			if in.sidecar {
+				sidecars.Go(func() error { return e.startSidecar(ctx, m, in) })
+			}
+		}
+		sidecars.Go(func() error { return m.configureAll(ctx) })
+		return sidecars.Wait()
+	})
 	return g.Wait()
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/env"
@@ -128,10 +129,33 @@ type controlBootstrap struct {
 	LogLevel    string `json:"logLevel"`
 }
 
+// startControl starts the control plane and returns when it listens.
 func (e *Environment) startControl(ctx context.Context, m *Mesh) error {
-	return m.bootstrapped(ctx, controlName, e.Binaries.Control, "unix:"+m.control, controlBootstrap{
+	err := m.bootstrapped(ctx, controlName, e.Binaries.Control, "unix:"+m.control, controlBootstrap{
 		Socket: m.control, OwnerToken: m.owner, InstanceKey: m.key, LogLevel: e.Log.String(),
 	})
+	if err != nil {
+		return err
+	}
+	return m.listening(ctx, m.control)
+}
+
+// listening returns when somebody listens on a socket of the mesh, or a process that should live has ended.
+func (m *Mesh) listening(ctx context.Context, socket string) error {
+	for {
+		conn, err := wire.Unix(socket)(ctx)
+		if err == nil {
+			return conn.Close()
+		}
+		timer := time.NewTimer(firstLook)
+		select {
+		case <-timer.C:
+		case failed := <-m.failed:
+			return failed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (e *Environment) startSidecar(ctx context.Context, m *Mesh, in *instance) error {

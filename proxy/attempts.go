@@ -66,7 +66,7 @@ func (s *stream) carryOn() {
 
 // try makes one attempt.
 func (s *stream) try() outcome {
-	s.trying = s.srv.now()
+	s.trying.Store(int64(s.srv.now()))
 	s.marks = 0
 	if s.chosen == nil {
 		return outcome{kind: nowhere, status: 503, reason: ReasonNoHealthy, flags: FlagNoHealthyUpstream}
@@ -361,6 +361,7 @@ func (s *stream) prepareRetry(o *outcome) bool {
 	s.drop(o)
 	s.tried = append(s.tried, s.chosen.Pool)
 	s.srv.count.retries.Inc()
+	s.trying.Store(0)
 	if _, _, why := s.sleep(s.backoff(policy.BackoffBase), nil); why != none {
 		s.interrupted()
 		return false

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
@@ -327,4 +328,15 @@ func simple(t *testing.T, script func(*talk), change func(*Options)) (*rig, *ori
 	at := r.outbound(host, mesh.HTTP)
 	r.apply()
 	return r, o, at
+}
+
+func newArm() *route.Arm { return &route.Arm{EdgeName: "a->b", Endpoints: "b:80"} }
+
+// tells requires that the metrics contain each of the parts, without printing them all when they do not.
+func (r *rig) tells(parts ...string) {
+	r.t.Helper()
+	text := string(r.srv.opts.Counters.AppendText(r.srv.opts.Metrics.AppendText(nil)))
+	for _, part := range parts {
+		require.True(r.t, strings.Contains(text, part), "the metrics do not tell %s", part)
+	}
 }

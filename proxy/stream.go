@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -37,7 +38,7 @@ type stream struct {
 	effects   []pending // verdicts whose answer is not written yet
 	began     time.Duration
 	sending   time.Duration // when the first attempt began; 0: it has not
-	trying    time.Duration // when the present attempt began; 0: its answer is being passed on
+	trying    atomic.Int64  // when the present attempt began, in nanoseconds; 0: there is none, or its answer is being passed on
 	attempt   uint32        // from 1
 	marks     Flags         // of the filters, for the request or the present attempt
 	torn      bool          // the request was not wholly written to the upstream
@@ -108,7 +109,8 @@ func (s *stream) forget() {
 	clear(s.tried)
 	s.tried = s.tried[:0]
 	s.effects = s.effects[:0]
-	s.sending, s.trying, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, 0, false, false
+	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
+	s.trying.Store(0)
 	s.upload.used = false
 	s.key, s.minted, s.trusted = "", false, false
 	s.hit, s.dest, s.chosen = route.Hit{}, nil, nil

@@ -112,7 +112,8 @@ func (s *stream) limits() (whole, one time.Duration) {
 	if rule == nil || s.sending == 0 {
 		return 0, 0
 	}
-	from, tryFrom := s.sending, s.trying
+	trying := time.Duration(s.trying.Load())
+	from, tryFrom := s.sending, trying
 	if s.upload.used {
 		finished := time.Duration(s.upload.finished.Load())
 		if finished == 0 {
@@ -123,7 +124,7 @@ func (s *stream) limits() (whole, one time.Duration) {
 	if rule.Timeout > 0 {
 		whole = from + rule.Timeout
 	}
-	if s.trying > 0 && rule.Retry != nil && rule.Retry.PerTryTimeout > 0 {
+	if trying > 0 && rule.Retry != nil && rule.Retry.PerTryTimeout > 0 {
 		one = tryFrom + rule.Retry.PerTryTimeout
 	}
 	return whole, one

@@ -1,9 +1,10 @@
 // Package journal records: versioned, append-only events that say what a run did and why. Everything that is shown later
 // is a function of these files; nothing is rendered from memory, so a run that was killed still reports.
 //
-// Two files stand in a run's folder. journal.ndjson holds states, decisions and results, each line fsynced before the run goes on;
-// evidence.ndjson holds blocks of counts, which are many and may lose their last moments in a crash. Every line carries a checksum, so that
-// damage is seen; a last line that was cut off is what a crash leaves, and is not damage.
+// Two files stand in a run's folder. journal.ndjson holds states, decisions and results; evidence.ndjson holds blocks of counts, which are many. A line is
+// written before the run goes on, so the death of the process loses none. Against the death of the machine states are synced to the disk at once, and whoever must
+// not act before a state is safe there waits for [Writer.Sync]. Every line carries a checksum, so that damage is seen; a last line that was cut off is
+// what a crash leaves, and is not damage.
 package journal
 
 import (
@@ -110,7 +111,7 @@ type Writer struct {
 	err  error // the first error; everything after it fails with it
 }
 
-// Create opens a new file in the folder; it fails when the file exists. With durable, every entry is on the disk before Append returns. now is the run's clock.
+// Create opens a new file in the folder; it fails when the file exists. With durable, every entry is on the disk before Append returns; without, after the next Sync. now is the run's clock.
 func Create(dir, name string, durable bool, now func() time.Duration) (*Writer, error) {
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o644)
 	if err != nil {
@@ -153,6 +154,14 @@ func (w *Writer) append(source *Source, data Event) error {
 		if err := w.file.Sync(); err != nil {
 			return fmt.Errorf("recording %s: %w", data.Kind(), err)
 		}
+	}
+	return nil
+}
+
+// Sync returns when everything that was appended before is on the disk.
+func (w *Writer) Sync() error {
+	if err := w.file.Sync(); err != nil {
+		return fmt.Errorf("syncing the journal: %w", err)
 	}
 	return nil
 }

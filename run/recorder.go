@@ -17,26 +17,38 @@ type recorder struct {
 	observe  func(time.Duration, journal.Event)
 	mu       sync.Mutex
 	err      error
+	dirty    chan struct{} // holds one token when there are states that are not on the disk
+	synced   sync.WaitGroup
 }
 
 func newRecorder(o Options) (*recorder, error) {
-	r := &recorder{begin: time.Now(), observe: o.Observe}
+	r := &recorder{begin: time.Now(), observe: o.Observe, dirty: make(chan struct{}, 1)}
 	var err error
-	if r.states, err = journal.Create(o.Out, journal.StatesFile, true, r.now); err != nil {
+	if r.states, err = journal.Create(o.Out, journal.StatesFile, false, r.now); err != nil {
 		return nil, err
 	}
 	if r.evidence, err = journal.Create(o.Out, journal.EvidenceFile, false, r.now); err != nil {
 		return nil, errors.Join(err, r.states.Close())
 	}
+	r.synced.Go(func() {
+		for range r.dirty {
+			r.keep(r.states.Sync())
+		}
+	})
 	return r, nil
 }
 
 // now is the run's clock.
 func (r *recorder) now() time.Duration { return time.Since(r.begin) }
 
-// record writes a state. An error is kept: it makes the run invalid at its end, and nothing can be told before.
+// record writes a state, and has it synced to the disk beside the run: a slow disk must not keep traffic on a bad canary. An error is kept: it makes the run invalid at its
+// end, and nothing can be told before.
 func (r *recorder) record(e journal.Event) {
 	r.keep(r.states.Append(e))
+	select {
+	case r.dirty <- struct{}{}:
+	default: // the sync that is due takes this one along
+	}
 	if r.observe != nil {
 		r.observe(r.now(), e)
 	}
@@ -55,7 +67,11 @@ func (r *recorder) keep(err error) {
 	}
 }
 
-func (r *recorder) close() error { return errors.Join(r.err, r.states.Close(), r.evidence.Close()) }
+func (r *recorder) close() error {
+	close(r.dirty)
+	r.synced.Wait()
+	return errors.Join(r.err, r.states.Close(), r.evidence.Close())
+}
 
 // secrets are values of YAML keys that name credentials, and credentials in URLs.
 var secrets = []*regexp.Regexp{

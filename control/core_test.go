@@ -1,6 +1,8 @@
 package control
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,13 +71,19 @@ func (tr *transcript) set(resources ...any) wire.Applied {
 	return tr.apply(wire.Change{Set: snapshot(resources...)})
 }
 
-func (tr *transcript) connect(i int) stream {
+func (tr *transcript) connect(i int, held ...*resource) stream {
 	tr.t.Helper()
 	id, out := tr.core.connect(&pb.Hello{Instance: instance(i)})
 	tr.note(out)
 	sub := &pb.Subscribe{}
 	for _, kind := range mesh.Kinds() {
-		sub.Interests = append(sub.Interests, &pb.Interest{Kind: string(kind), Add: []string{wire.Everything}})
+		interest := &pb.Interest{Kind: string(kind), Add: []string{wire.Everything}}
+		for _, r := range held {
+			if tr.core.store.resources[key{kind, r.GetName()}] == r {
+				interest.Held = append(interest.Held, &pb.Held{Name: r.GetName(), Version: r.GetVersion()})
+			}
+		}
+		sub.Interests = append(sub.Interests, interest)
 	}
 	out, err := tr.core.subscribe(tr.now, id, sub)
 	require.NoError(tr.t, err)
@@ -246,6 +254,35 @@ func TestServicesAreBridged(t *testing.T) {
 	tr.note(tr.core.tick(tr.now))
 	require.NotContains(t, string(tr.sent[w0][0].Resources[0].Body), `"v1"`)
 	tr.expect("w0 service +s0")
+}
+
+func TestServicesAreBridgedAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	tr := newTranscript(t)
+	tr.whole(service(0, "v1", "v2"), endpoints(0), routes(0, to(0, "v1", 1)), inbound(0, 0))
+	w0 := tr.connect(0, slices.Collect(maps.Values(tr.core.store.resources))...)
+	tr.expect("converged 1.1", "w0 connected 1.0", "w0 service") // it has all of it, and is told the generation
+	tr.settle(w0)
+	tr.whole(service(0, "v2"), endpoints(0), routes(0, to(0, "v2", 1)), inbound(0, 0))
+	require.Contains(t, string(tr.sent[w0][0].Resources[0].Body), `"v1"`)
+}
+
+// TestAnyAuthority: where every service can be named by a request, a removal is a change like any other.
+func TestAnyAuthority(t *testing.T) {
+	t.Parallel()
+	tr := newTranscript(t)
+	w0 := tr.connect(0)
+	in := inbound(0)
+	in.Proxy = "127.0.0.1:1"
+	tr.whole(service(0), service(1), in)
+	tr.settle(w0)
+	require.Equal(t, []string{"w0"}, tr.apply(wire.Change{Remove: map[mesh.Kind][]string{mesh.KindService: {host(1)}}}).Affected)
+	tr.expect()
+	tr.now += time.Second
+	tr.note(tr.core.tick(tr.now))
+	tr.expect("w0 service -s1")
+	tr.ack(w0, "")
+	tr.expect("w0 acked 1.2", "converged 1.2")
 }
 
 func TestANewStreamTakesOver(t *testing.T) {

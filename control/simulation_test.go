@@ -22,7 +22,11 @@ type simulation struct {
 	sidecars []*simulated
 	history  []map[string]map[key]*resource // by counter, then instance: what it should have
 	updates  int
+	leaving  map[*pb.Update][]string // route tables that an update takes out of a sidecar's scope, although they exist
 }
+
+// everybody stands for no instance: all that there is.
+const everybody = ""
 
 // simulated is one sidecar as it really is.
 type simulated struct {
@@ -30,6 +34,7 @@ type simulated struct {
 	fussy      bool // refuses what is bad
 	generation *pb.Generation
 	held       map[key]*pb.Resource
+	names      map[key]bool // the services and endpoints that its routes and listeners name, and all routes and listeners
 	everLost   bool
 
 	connected bool
@@ -40,7 +45,7 @@ type simulated struct {
 
 func newSimulation(t *testing.T, seed uint64) (*simulation, *rand.Rand) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := &simulation{t: t, core: newCore(1, 50*time.Millisecond), snapshot: mesh.NewSnapshot(), history: make([]map[string]map[key]*resource, 1)}
+	s := &simulation{t: t, core: newCore(1, 50*time.Millisecond), snapshot: mesh.NewSnapshot(), history: make([]map[string]map[key]*resource, 1), leaving: map[*pb.Update][]string{}}
 	for i := range instances {
 		s.sidecars = append(s.sidecars, &simulated{instance: instance(i), fussy: r.IntN(3) == 0, held: map[key]*pb.Resource{}})
 	}
@@ -62,6 +67,14 @@ func (s *simulation) carryOut(out output) {
 	}
 	for _, d := range out.updates {
 		s.updates++
+		for _, name := range d.update.Removed {
+			k := key{mesh.Kind(d.update.Kind), name}
+			at := s.core.sidecars[d.to].entries[k].at
+			gone := slices.ContainsFunc(s.history[at:], func(h map[string]map[key]*resource) bool { return h[everybody][k] == nil })
+			if k.kind == mesh.KindRouteTable && at > 1 && !gone { // 1 is also what a reconnect says
+				s.leaving[d.update] = append(s.leaving[d.update], name)
+			}
+		}
 		for _, sc := range s.sidecars {
 			if sc.connected && sc.stream == d.to {
 				open := append(slices.Clone(sc.inbox), d.update)
@@ -93,7 +106,7 @@ func (s *simulation) apply(change wire.Change, next *mesh.Snapshot) {
 
 // expected is what every sidecar should have, by a definition of scope that shares nothing with the code under test.
 func (s *simulation) expected() map[string]map[key]*resource {
-	expected := map[string]map[key]*resource{}
+	expected := map[string]map[key]*resource{everybody: s.core.store.resources}
 	for _, sc := range s.sidecars {
 		want := map[key]*resource{}
 		have := func(kind mesh.Kind, name string) {
@@ -210,6 +223,21 @@ func (s *simulation) receive(sc *simulated) {
 // checkSound checks that nothing names what is not there, and that the sidecar has what the update's generation promises.
 func (s *simulation) checkSound(sc *simulated, u *pb.Update) {
 	have := sc.snapshot(s.t)
+	sc.names = map[key]bool{}
+	for k, r := range all(have) {
+		switch k.kind {
+		case mesh.KindRouteTable, mesh.KindInbound:
+			sc.names[k] = true
+			for _, name := range references(r) {
+				sc.names[name] = true
+			}
+		}
+	}
+	for _, in := range have.Inbound {
+		for _, o := range in.Outbound {
+			require.NotContains(s.t, s.leaving[u], mesh.HostPort(o.Host, o.Port), "a listener of %s lost its routes", sc.instance)
+		}
+	}
 	if sc.everLost { // what its old routes name is not known, only that they are not let down
 		for _, t := range have.Routes {
 			for _, d := range t.Routes[0].Split {
@@ -228,12 +256,12 @@ func (s *simulation) checkSound(sc *simulated, u *pb.Update) {
 }
 
 // hasAll reports whether the sidecar holds exactly the resource or, of a service, at least all of it. Services and endpoints that it should no longer have may
-// be there still, waiting to be forgotten.
+// be there still, waiting to be forgotten, when nothing names them.
 func (sc *simulated) hasAll(k key, want *resource) bool {
 	have := sc.held[k]
 	switch {
 	case want == nil:
-		return have == nil || k.kind == mesh.KindService || k.kind == mesh.KindEndpoints
+		return have == nil || !sc.names[k]
 	case have == nil:
 		return false
 	case k.kind != mesh.KindService:
@@ -360,7 +388,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 }
 
 func fromScratch(t *testing.T, final *mesh.Snapshot, i int) map[key]string {
-	s := &simulation{t: t, core: newCore(1, time.Millisecond), history: make([]map[string]map[key]*resource, 1)}
+	s := &simulation{t: t, core: newCore(1, time.Millisecond), history: make([]map[string]map[key]*resource, 1), leaving: map[*pb.Update][]string{}}
 	sc := &simulated{instance: instance(i), held: map[key]*pb.Resource{}}
 	s.sidecars = []*simulated{sc}
 	s.apply(wire.Change{Whole: true, Set: final}, final)

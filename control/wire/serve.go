@@ -91,12 +91,15 @@ func NewServer(allow func(ctx context.Context, method string) error) *grpc.Serve
 
 // Serve serves until ctx ends, and returns when every call has returned; calls in progress are cancelled.
 func Serve(ctx context.Context, server *grpc.Server, listener net.Listener) error {
+	tracked := trackConns(listener)
 	stopped := make(chan struct{})
 	abandon := context.AfterFunc(ctx, func() {
 		defer close(stopped)
+		tracked.hangUp()
 		server.Stop()
 	})
-	err := server.Serve(listener)
+	err := server.Serve(tracked)
+	tracked.hangUp()
 	server.Stop() // waits for the handlers, also when Serve ended by itself
 	if !abandon() {
 		<-stopped

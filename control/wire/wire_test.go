@@ -244,3 +244,21 @@ func TestAnotherMajorIsRefused(t *testing.T) {
 		require.True(t, hopeless(err))
 	}
 }
+
+// TestStopsDespiteASilentPeer: somebody who connects and says nothing keeps nobody from stopping.
+func TestStopsDespiteASilentPeer(t *testing.T) {
+	t.Parallel()
+	path := socket(t)
+	stop := serve(t, path, newFake())
+	silent, err := Unix(path)(t.Context())
+	require.NoError(t, err)
+	first := make([]byte, 1)
+	_, err = silent.Read(first) // the server's preface: the connection was accepted
+	require.NoError(t, err)
+	stop()
+	_, err = io.ReadAll(silent)
+	if err != nil {
+		require.ErrorContains(t, err, "reset")
+	}
+	require.NoError(t, silent.Close())
+}

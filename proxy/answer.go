@@ -28,7 +28,7 @@ func (s *stream) reply(r *http1.Reply, reason string, flags Flags) {
 		r.ContentType, r.Body = "text/plain", []byte(reason)
 	}
 	s.sign()
-	s.keep = s.keep && s.body.Done()
+	s.keep = s.keep && s.body.Done() && !s.srv.draining.Load()
 	e.Close = !s.keep
 	r.HeadOnly = s.req.Method == http1.HEAD
 	s.out = http1.AppendReply(s.out[:0], r, e)

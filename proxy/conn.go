@@ -19,6 +19,8 @@ type conn struct {
 	role  *role // under the configuration of the last request: a listener that has gone leaves its connections their role
 	sock  *socket.Conn
 	alarm alarm
+
+	stream *stream // of the request in flight
 }
 
 // streams are the memory of requests in flight.
@@ -34,6 +36,9 @@ func (c *conn) carry() {
 			c.srv.count.panics.Inc()
 			c.srv.opts.Log.Error("a connection panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.sock.Abort()
+			if c.stream != nil {
+				c.stream.abandon()
+			}
 		}
 	}()
 	cfg := c.srv.config.Load()
@@ -60,13 +65,16 @@ func (c *conn) carryHTTP() {
 			s = streams.Get().(*stream)
 			s.begin(c)
 			s.in = first
+			c.stream = s
 		}
 		keep := s.serve()
 		if !keep {
+			c.stream = nil
 			s.release()
 			return
 		}
 		if s.in.len() == 0 {
+			c.stream = nil
 			s.release()
 			s = nil
 		}
@@ -101,9 +109,8 @@ func (c *conn) turnAway() {
 	var e http1.Edits
 	e.Close = true
 	e.Add(mesh.HeaderReason, ReasonTooMany)
-	c.sock.Interrupt() // nothing is worth waiting for: what the kernel does not take at once is not said
-	_, _ = c.sock.Write(http1.AppendReply(nil, &http1.Reply{Status: 503}, &e))
-	c.sock.Abort()
+	_, _ = c.sock.Write(http1.AppendReply(nil, &http1.Reply{Status: 503}, &e)) // a new connection takes that much without waiting
+	_ = c.sock.Close()
 }
 
 // Lingering: an answer that is followed by a reset may be lost, because the reset overtakes it. So whoever stops reading first ends his own direction and swallows what still comes, for a while.

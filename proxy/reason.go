@@ -13,8 +13,8 @@ const (
 	ReasonBadResponse    = "upstream_protocol"     // 502 UPE: the answer was not HTTP
 	ReasonTimeout        = "request_timeout"       // 504 UT: the route's timeout, retries included
 	ReasonTryTimeout     = "per_try_timeout"       // 504 UT: the last attempt took longer than one may
+	ReasonStreamTimeout  = "stream_timeout"        // 504 UT: nothing moved for too long
 	ReasonHeaderTimeout  = "header_timeout"        // 408 DT: the head took too long to arrive
-	ReasonBodyTimeout    = "body_timeout"          // 408 DT: the body stopped arriving
 	ReasonTooMany        = "too_many_connections"  // 503 OM: the sidecar carries as many connections as it may
 	ReasonRedirect       = "redirect"              // 30x: the route says so
 	ReasonDirectResponse = "direct_response"       // the route says so
@@ -24,7 +24,6 @@ const (
 	reasonCallerGone     = "caller_gone"           // no answer, DC: only in evidence
 	reasonUpstreamCut    = "upstream_truncated"    // no whole answer, UC: only in evidence
 	reasonShutdown       = "shutdown"              // no whole answer: only in evidence
-	reasonStreamTimeout  = "stream_timeout"        // no whole answer, UT: only in evidence
 	reasonRequestCut     = "request_truncated"     // counter only
 	reasonIdle           = "idle"                  // counter only
 )

@@ -19,8 +19,8 @@ func (s *stream) passOn(conn *upstream.Conn) {
 		s.upgrade(conn)
 		return
 	}
-	if s.upload.running && s.upload.finished.Load() == 0 {
-		s.keep = false // the answer came first; there is no telling when the rest of the request will
+	if s.upload.running && s.upload.finished.Load() == 0 || s.srv.draining.Load() {
+		s.keep = false // the answer came before the rest of the request, and there is no telling when that will; or we are leaving
 	}
 	unchunk := s.req.Version == http1.HTTP10 && h.Body.Kind == http1.BodyChunked
 	if unchunk {
@@ -143,7 +143,7 @@ func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
 
 // cutOff ends an answer that took too long.
 func (s *stream) cutOff() {
-	reason := reasonStreamTimeout
+	reason := ReasonStreamTimeout
 	if whole, _ := s.limits(); whole != 0 && s.srv.now() >= whole {
 		reason = ReasonTimeout
 	}

@@ -99,6 +99,15 @@ func (s *stream) release() {
 	streams.Put(s)
 }
 
+// abandon lets go of everything outside the stream, which is not used again.
+func (s *stream) abandon() {
+	s.settleEffects()
+	if to := s.upload.to; s.upload.running {
+		s.stopUpload()
+		_ = to.Close()
+	}
+}
+
 // forget drops what belongs to one request, and nothing that belongs to the next.
 func (s *stream) forget() {
 	s.req.Reset()
@@ -129,7 +138,7 @@ func (s *stream) serve() bool {
 		s.c.role = r
 	}
 	s.role = s.c.role
-	s.keep = s.req.KeepAlive && !s.srv.draining.Load() && s.cfg.roles[s.c.at] != nil
+	s.keep = s.req.KeepAlive && s.cfg.roles[s.c.at] != nil
 	s.identify()
 	if s.beginBody() {
 		s.direct()

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/upstream"
 )
 
@@ -70,10 +71,14 @@ func (s *stream) carryUp() {
 // carryWindow carries what has arrived, or else what arrives next. It reports false when that is not possible any more.
 func (s *stream) carryWindow(to *upstream.Conn) bool {
 	if s.more.len() == 0 {
-		if err := s.more.fill(s.c.sock); err != nil {
-			if ended(err) {
-				err = s.body.EOF()
-			}
+		switch err := s.more.fill(s.c.sock); {
+		case err == nil:
+		case socket.Interrupted(err): // whoever did that knows why
+			return false
+		case ended(err):
+			s.uploadFailed(s.body.EOF())
+			return false
+		default:
 			s.uploadFailed(err)
 			return false
 		}

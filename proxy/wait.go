@@ -103,6 +103,6 @@ func (s *stream) interrupted() {
 	case one != 0 && now >= one:
 		s.local(504, ReasonTryTimeout, FlagUpstreamTimeout)
 	default:
-		s.local(504, reasonStreamTimeout, FlagUpstreamTimeout)
+		s.local(504, ReasonStreamTimeout, FlagUpstreamTimeout)
 	}
 }

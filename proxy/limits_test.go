@@ -1,0 +1,107 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+func TestSlowHeads(t *testing.T) {
+	t.Parallel()
+	r, o, at := simple(t, answering(200, ""), func(o *Options) { o.Timeouts.Header = 50 * time.Millisecond })
+	c := call(t, at)
+	c.say("GET / HTTP/1.1\r\nHost: b\r\n") // and never the end
+	resp, err := http.ReadResponse(c.r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 408, resp.StatusCode)
+	require.Equal(t, ReasonHeaderTimeout, resp.Header.Get(mesh.HeaderReason))
+	require.True(t, resp.Close)
+	require.Zero(t, o.connections())
+	r.tells(`meshtest_sidecar_refused_total{reason="header_timeout"} 1`)
+}
+
+func TestIdleConnectionsAreClosedSilently(t *testing.T) {
+	t.Parallel()
+	r, _, at := simple(t, answering(200, ""), func(o *Options) { o.Timeouts.Idle = 30 * time.Millisecond })
+	require.Empty(t, call(t, at).ends())
+	c := call(t, at)
+	resp, _ := c.get("/")
+	require.Equal(t, 200, resp.StatusCode)
+	require.Empty(t, c.ends())
+	r.tells(`meshtest_sidecar_closed_total{reason="idle"} 2`)
+}
+
+func TestStreamsWithoutProgress(t *testing.T) {
+	t.Parallel()
+	silent := func(k *talk) {
+		for k.head() != "" {
+		}
+	}
+	r, _, at := simple(t, silent, func(o *Options) { o.Timeouts.Stream = 50 * time.Millisecond })
+	resp, _ := call(t, at).get("/")
+	require.Equal(t, 504, resp.StatusCode)
+	require.Equal(t, ReasonStreamTimeout, resp.Header.Get(mesh.HeaderReason))
+
+	c := call(t, at) // the caller is the one who stops
+	c.say("POST / HTTP/1.1\r\nHost: b\r\nContent-Length: 1000000\r\n\r\nx")
+	resp, _ = c.reply("POST")
+	require.Equal(t, 504, resp.StatusCode)
+	require.True(t, resp.Close)
+	r.evidenceOf(2)
+	r.tells(`response_code="504",grpc_response_status="",response_flags="UT"} 2`)
+}
+
+func TestTooManyConnections(t *testing.T) {
+	t.Parallel()
+	r, _, at := simple(t, answering(200, ""), func(o *Options) { o.MaxConnections = 2 })
+	first, second := call(t, at), call(t, at)
+	for _, c := range []*caller{first, second} {
+		resp, _ := c.get("/")
+		require.Equal(t, 200, resp.StatusCode)
+	}
+	third := call(t, at)
+	resp, err := http.ReadResponse(third.r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 503, resp.StatusCode)
+	require.Equal(t, ReasonTooMany, resp.Header.Get(mesh.HeaderReason))
+	r.tells(`meshtest_sidecar_refused_total{reason="too_many_connections"} 1`)
+
+	require.NoError(t, first.Close())
+	require.Eventually(t, func() bool { return r.srv.connections() == 1 }, patience, time.Millisecond)
+	resp, _ = call(t, at).get("/")
+	require.Equal(t, 200, resp.StatusCode)
+}
+
+func TestHeadsThatAreTooLarge(t *testing.T) {
+	t.Parallel()
+	_, o, at := simple(t, answering(200, ""), nil)
+	for name, in := range map[string]string{
+		"block":  "GET / HTTP/1.1\r\nHost: b\r\nx: " + strings.Repeat("x", 33<<10) + "\r\n\r\n",
+		"lines":  "GET / HTTP/1.1\r\nHost: b\r\n" + strings.Repeat("x: y\r\n", 101) + "\r\n",
+		"target": "GET /" + strings.Repeat("x", 9<<10) + " HTTP/1.1\r\nHost: b\r\n\r\n",
+	} {
+		c := call(t, at)
+		c.say(in)
+		resp, err := http.ReadResponse(c.r, nil)
+		require.NoError(t, err, name)
+		require.Contains(t, []int{431, 414}, resp.StatusCode, name)
+	}
+	require.Zero(t, o.connections())
+	resp, _ := call(t, at).get("/", "x: "+strings.Repeat("x", 30<<10))
+	require.Equal(t, 200, resp.StatusCode, "what is within the limit passes")
+	require.Contains(t, o.bytes(), strings.Repeat("x", 30<<10))
+}
+
+func TestTunnelsWithoutProgress(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, func(k *talk) { _ = k.head() })
+	r := newRig(t, func(o *Options) { o.Timeouts.Tunnel = 50 * time.Millisecond })
+	at := r.outbound(r.service("database", mesh.TCP, map[string][]string{"v1": {o.address}}), mesh.TCP)
+	r.apply()
+	require.Empty(t, call(t, at).ends())
+}

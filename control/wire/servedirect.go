@@ -19,7 +19,8 @@ import (
 
 // Leaseholder is who executes faults in a sidecar.
 type Leaseholder interface {
-	// Lease takes, renews or (with a TTL of 0, then fault has only its ID) releases the fault. A lease that is not newer than what it has changes nothing. The error says why the fault cannot be executed.
+	// Lease takes, renews or (with a TTL of 0, then fault has only its ID) releases the fault. A lease that is not newer than what it has changes nothing. The error
+	// says why the fault cannot be executed.
 	Lease(lease mesh.Lease, fault mesh.Fault) error
 	// Account returns what has been done for the fault so far, and a channel that is closed when its state changes next or, after its end, its last effect is over. ok is false
 	// when the fault was never leased.

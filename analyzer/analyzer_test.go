@@ -64,7 +64,7 @@ func newTestPanel(t *testing.T) *Panel {
 	t.Helper()
 	errors, err := NewErrorRate("request-success-rate", true, 0.005, 0.05, 0.02)
 	require.NoError(t, err)
-	duration, err := NewDuration("request-duration", true, 0.005, 0.05, []float64{.5, .9, .99}, 0.3, 0.9)
+	duration, err := NewDuration("request-duration", true, 0.005, 0.05, Latencies{Quantiles: []float64{.5, .9, .99}, Tolerance: .1, Margin: .3, PromoteOn: .9})
 	require.NoError(t, err)
 	return &Panel{Judges: []Judge{errors, duration}}
 }
@@ -98,6 +98,7 @@ func TestAHealthyCanaryIsGoodAndABadOneIsBad(t *testing.T) {
 	}{
 		{"as good as stable", healthy, Good, ""},
 		{"5 % errors", version{errors: 0.05, median: healthy.median, sigma: healthy.sigma}, Bad, "request-success-rate"},
+		{"a little slower, within the tolerance", version{errors: healthy.errors, median: healthy.median * 108 / 100, sigma: healthy.sigma}, Good, ""},
 		{"half as slow again", version{errors: healthy.errors, median: healthy.median * 3 / 2, sigma: healthy.sigma}, Bad, "request-duration"},
 	}
 	for _, tt := range tests {

@@ -9,33 +9,42 @@ import (
 	"meshtest.dev/meshtest/internal/hist"
 )
 
-// Duration compares how long the canary's and the baseline's successful requests take. It is bad as soon as the canary is shown to be slower at any of its quantiles (see
+// Duration compares how long the canary's and the baseline's successful requests take. It is bad as soon as the canary is shown to be slower by more than a tolerance at any of its quantiles (see
 // [sequential.Latency]), and good while one quantile is shown to be at most the margin slower (see [sequential.LatencyNonInferiority]).
 type Duration struct {
-	name     string
-	critical bool
-	alpha    float64
-	beta     float64
-	margin   float64
-	quantile float64 // that promotion looks at
-	harm     *sequential.Latency
-	accept   *sequential.LatencyNonInferiority
-	banks    map[string]*latencyBank
-	canary   hist.Histogram
-	baseline hist.Histogram // of the blocks in which the canary was, too
-	share    float64
-	err      error
+	name      string
+	critical  bool
+	alpha     float64
+	beta      float64
+	tolerated float64
+	margin    float64
+	quantile  float64 // that promotion looks at
+	harm      *sequential.Latency
+	accept    *sequential.LatencyNonInferiority
+	banks     map[string]*latencyBank
+	canary    hist.Histogram
+	baseline  hist.Histogram // of the blocks in which the canary was, too
+	share     float64
+	err       error
 }
 
-// NewDuration returns the check. margin is relative, 0.3 for 30 %; promoteOn is the quantile that must be shown to be within it.
-func NewDuration(name string, critical bool, alpha, beta float64, quantiles []float64, margin, promoteOn float64) (*Duration, error) {
-	accept, err := sequential.NewLatencyNonInferiority(promoteOn, margin)
+// Latencies say how slow a canary may be. Tolerance and margin are relative, 0.3 for 30 %.
+type Latencies struct {
+	Quantiles []float64 // at which the canary is rolled back when it is slower by more than Tolerance
+	Tolerance float64
+	PromoteOn float64 // quantile that must be shown to be slower by less than Margin before promotion
+	Margin    float64
+}
+
+// NewDuration returns the check.
+func NewDuration(name string, critical bool, alpha, beta float64, l Latencies) (*Duration, error) {
+	accept, err := sequential.NewLatencyNonInferiority(l.PromoteOn, l.Margin)
 	if err != nil {
 		return nil, fmt.Errorf("check %s: %w", name, err)
 	}
 	return &Duration{
-		name: name, critical: critical, alpha: alpha, beta: beta, margin: margin, quantile: promoteOn,
-		harm: sequential.NewLatency(weighted(quantiles)), accept: accept, banks: map[string]*latencyBank{},
+		name: name, critical: critical, alpha: alpha, beta: beta, tolerated: l.Tolerance, margin: l.Margin, quantile: l.PromoteOn,
+		harm: sequential.NewLatency(weighted(l.Quantiles), l.Tolerance), accept: accept, banks: map[string]*latencyBank{},
 	}, nil
 }
 
@@ -130,8 +139,12 @@ func (c *Duration) slower() string {
 			worst = q
 		}
 	}
-	return fmt.Sprintf("%.3g %% of the canary's requests took longer than the baseline's p%g (%.3g ms), and %.3g %% of the baseline's did: more than chance explains (p < %.2g at every look)",
-		100*rate(worst.Canary), 100*worst.Q, ms(worst.Threshold), 100*rate(worst.Baseline), c.harm.PValue())
+	limit := fmt.Sprintf("the baseline's p%g (%.3g ms)", 100*worst.Q, ms(worst.Threshold))
+	if c.tolerated > 0 {
+		limit += fmt.Sprintf(" and %g %%", 100*c.tolerated)
+	}
+	return fmt.Sprintf("%.3g %% of the canary's requests took longer than %s, and only %.3g %% of the baseline's took longer than that p%g: more than chance explains (p < %.2g at every look)",
+		100*rate(worst.Canary), limit, 100*rate(worst.Baseline), 100*worst.Q, c.harm.PValue())
 }
 
 func (c *Duration) forecast(against string) (needed uint64, reason string) {

@@ -222,7 +222,8 @@ func checkText(c spec.Check) string {
 	case c.Compare == spec.CompareThreshold:
 		return fmt.Sprintf("%s: %s%s", c.Name, thresholdText(c), suffix)
 	case c.Name == spec.CheckDuration:
-		return fmt.Sprintf("%s: quantile %v at most %s above the baseline's%s", c.Name, c.PromoteOn, c.MaxDegradation, suffix)
+		return fmt.Sprintf("%s: rolled back when slower than the baseline by more than %s, promoted when quantile %v is at most %s above it%s",
+			c.Name, c.Tolerance, c.PromoteOn, c.MaxDegradation, suffix)
 	default:
 		return fmt.Sprintf("%s: at most %s percentage points below the baseline's%s", c.Name, strings.TrimSuffix(c.MaxDegradation.String(), "%"), suffix)
 	}

@@ -117,7 +117,9 @@ func newJudge(c spec.Check, alpha, beta float64) (analyzer.Judge, error) {
 	case limit:
 		return analyzer.NewDurationLimit(c.Name, c.IsCritical(), alpha, beta, c.Quantile, c.ThresholdRange.Max.Duration)
 	default:
-		return analyzer.NewDuration(c.Name, c.IsCritical(), alpha, beta, c.Quantiles, c.MaxDegradation.Share(), c.PromoteOn)
+		return analyzer.NewDuration(c.Name, c.IsCritical(), alpha, beta, analyzer.Latencies{
+			Quantiles: c.Quantiles, Tolerance: c.Tolerance.Share(), PromoteOn: c.PromoteOn, Margin: c.MaxDegradation.Share(),
+		})
 	}
 }
 

@@ -73,22 +73,25 @@ func (c *checker) step(path string, s Step, routes map[string]bool) {
 // check checks one check of the analysis: a field that has no meaning for its kind is an error.
 func (c *checker) check(path string, k Check) {
 	if !k.IsBuiltIn() {
-		c.onlyFor(path, "a built-in check", "compare", "maxDegradation", "thresholdRange", "quantile", "quantiles", "promoteOn")
+		c.onlyFor(path, "a built-in check", "compare", "maxDegradation", "tolerance", "thresholdRange", "quantile", "quantiles", "promoteOn")
 		c.query(path, k.Query, k.Condition)
 		return
 	}
 	c.onlyFor(path, "a check with a query", "query", "condition", "interval", "failureLimit", "onNoData")
 	if k.Name == CheckSuccessRate {
-		c.onlyFor(path, CheckDuration, "quantile", "quantiles", "promoteOn")
+		c.onlyFor(path, CheckDuration, "quantile", "quantiles", "promoteOn", "tolerance")
 	}
 	if k.Compare == CompareThreshold {
-		c.onlyFor(path, "compare: baseline", "maxDegradation", "quantiles", "promoteOn")
+		c.onlyFor(path, "compare: baseline", "maxDegradation", "tolerance", "quantiles", "promoteOn")
 		c.thresholds(path, k)
 		return
 	}
 	c.onlyFor(path, "compare: threshold", "thresholdRange", "quantile")
 	if p := k.MaxDegradation; p != nil && (*p <= 0 || k.Name == CheckSuccessRate && *p >= 100 || *p > 10000) {
 		c.problem("MT1203", join(path, "maxDegradation"), p.String()+" is out of range", "more than 0%: equality can never be shown")
+	}
+	if p := k.Tolerance; p != nil && (*p < 0 || k.MaxDegradation != nil && *p >= *k.MaxDegradation) {
+		c.problem("MT1203", join(path, "tolerance"), p.String()+" is out of range", "at least 0%, and less than maxDegradation")
 	}
 }
 

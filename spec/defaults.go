@@ -104,6 +104,10 @@ func (c *Check) applyDefaults() {
 		if len(c.Quantiles) == 0 {
 			c.Quantiles = []float64{0.5, 0.9, 0.99}
 		}
+		if c.Compare == CompareBaseline && c.Tolerance == nil {
+			p := min(10, *c.MaxDegradation/3)
+			c.Tolerance = &p
+		}
 	}
 }
 

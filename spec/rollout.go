@@ -113,6 +113,9 @@ type Check struct {
 	// Promote only when the canary is shown to be at most this much worse than the baseline: percentage points of errors (default 1%), or percent of a latency
 	// quantile (default 30%).
 	MaxDegradation *Percent `yaml:"maxDegradation"`
+	// For request-duration: rolled back only when a quantile is shown to be slower than the baseline's by more than this many percent. It must be below maxDegradation. Default:
+	// 10%, or a third of maxDegradation if that is less.
+	Tolerance *Percent `yaml:"tolerance"`
 	// Bounds for compare: threshold, as in Flagger: the success rate in percent, or a duration.
 	ThresholdRange *ThresholdRange `yaml:"thresholdRange"`
 	// Latency quantile for compare: threshold. Default: 0.99.

@@ -15,7 +15,7 @@ func BenchmarkLatencyAdd(b *testing.B) {
 	for i := range 200 {
 		arms[i%2].Record(time.Duration(20e6 * (1 + r.ExpFloat64())))
 	}
-	l := sequential.NewLatency(sequential.DefaultQuantiles())
+	l := sequential.NewLatency(sequential.DefaultQuantiles(), 0)
 	block := sequential.LatencyBlock{Share: 0.5, Canary: &arms[0], Baseline: &arms[1]}
 	for b.Loop() {
 		if err := l.Add(block); err != nil {

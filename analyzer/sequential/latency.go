@@ -59,17 +59,18 @@ func (b LatencyBlock) check() error {
 	}.check()
 }
 
-// exceed counts the requests of both arms at or above bucket boundary i.
-func (b LatencyBlock) exceed(i int) Block {
+// exceed counts the requests of each arm at or above its own bucket boundary.
+func (b LatencyBlock) exceed(canary, baseline int) Block {
 	return Block{
 		Share:    b.Share,
-		Canary:   Arm{Requests: b.Canary.Count(), Events: b.Canary.CountAbove(i)},
-		Baseline: Arm{Requests: b.Baseline.Count(), Events: b.Baseline.CountAbove(i)},
+		Canary:   Arm{Requests: b.Canary.Count(), Events: b.Canary.CountAbove(canary)},
+		Baseline: Arm{Requests: b.Baseline.Count(), Events: b.Baseline.CountAbove(baseline)},
 	}
 }
 
-// Latency tests whether the canary is slower. Null hypothesis: at every moment, and at every threshold used, the canary exceeds it no
-// more often than the baseline. Each quantile has a Harm test on exceedances of a predictable threshold, which also bets on the requests below
+// Latency tests whether the canary is slower by more than a tolerance. Null hypothesis: at every moment, and at every threshold t used, the canary exceeds
+// (1+tolerance)*t no more often than the baseline exceeds t. Without a tolerance any difference that is there is found in the end, and a canary that only just started always has
+// one: its caches are colder. Each quantile has a Harm test on exceedances of a predictable threshold, which also bets on the requests below
 // it (the guess being the exceedance when the threshold was estimated): at a median that doubles the information. The e-value is the weighted mean of
 // the quantiles' e-values, which is an e-value under any dependence among them and at least as sharp as a weighted Bonferroni split.
 //
@@ -80,7 +81,8 @@ func (b LatencyBlock) exceed(i int) Block {
 // Nothing but the order of latencies matters, to the width of a bucket: the unit does not.
 type Latency struct {
 	Evidence
-	parts []*latencyPart
+	tolerance float64
+	parts     []*latencyPart
 }
 
 type latencyPart struct {
@@ -89,8 +91,12 @@ type latencyPart struct {
 	logWeight float64
 }
 
-// NewLatency returns a test at the given quantiles. It panics when there are none or one is impossible.
-func NewLatency(quantiles []Quantile) *Latency {
+// NewLatency returns a test at the given quantiles with a relative tolerance: 0.1 lets the canary be a tenth slower, 0 not at all. It panics when there are no quantiles or one is
+// impossible, or the tolerance is not in [0, 100].
+func NewLatency(quantiles []Quantile, tolerance float64) *Latency {
+	if !(tolerance >= 0 && tolerance <= 100) {
+		panic(fmt.Sprintf("sequential: impossible tolerance %v", tolerance))
+	}
 	if len(quantiles) == 0 {
 		panic("sequential: a latency test without quantiles")
 	}
@@ -101,7 +107,7 @@ func NewLatency(quantiles []Quantile) *Latency {
 		}
 		sum += q.Weight
 	}
-	l := new(Latency)
+	l := &Latency{tolerance: tolerance}
 	for _, q := range quantiles {
 		l.parts = append(l.parts, &latencyPart{
 			threshold: newThreshold(q.Q, q.MinBaseline),
@@ -121,7 +127,7 @@ func (l *Latency) Add(b LatencyBlock) error {
 	terms := make([]float64, len(l.parts))
 	var tested uint64
 	for i, p := range l.parts {
-		if err := p.add(b); err != nil {
+		if err := p.add(b, l.tolerance); err != nil {
 			return fmt.Errorf("at quantile %v: %w", p.threshold.q, err)
 		}
 		terms[i] = p.logWeight + p.harm.LogE()
@@ -131,9 +137,9 @@ func (l *Latency) Add(b LatencyBlock) error {
 	return nil
 }
 
-func (p *latencyPart) add(b LatencyBlock) error {
+func (p *latencyPart) add(b LatencyBlock, tolerance float64) error {
 	if t := p.threshold; t.ready {
-		if err := p.harm.add(b.exceed(t.bucket+1), t.above); err != nil {
+		if err := p.harm.add(b.exceed(t.tolerated(tolerance), t.bucket+1), t.above); err != nil {
 			return err
 		}
 	}

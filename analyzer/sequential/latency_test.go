@@ -13,7 +13,7 @@ import (
 
 const latencyAlpha = sequential.DefaultAlpha * sequential.LatencyShare
 
-func newLatency() *sequential.Latency { return sequential.NewLatency(sequential.DefaultQuantiles()) }
+func newLatency() *sequential.Latency { return sequential.NewLatency(sequential.DefaultQuantiles(), 0) }
 
 func fixed(requests int, d time.Duration) *hist.Histogram {
 	h := new(hist.Histogram)
@@ -249,6 +249,6 @@ func TestLatencyBlocksAreChecked(t *testing.T) {
 		require.ErrorIs(t, n.Add(b), sequential.ErrBlock)
 	}
 	for _, q := range [][]sequential.Quantile{nil, {{Q: 0, Weight: 1}}, {{Q: 1, Weight: 1}}, {{Q: 0.5}}, {{Q: math.NaN(), Weight: 1}}} {
-		require.Panics(t, func() { sequential.NewLatency(q) })
+		require.Panics(t, func() { sequential.NewLatency(q, 0) })
 	}
 }

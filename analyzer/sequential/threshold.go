@@ -41,6 +41,19 @@ func (t *threshold) learn(baseline *hist.Histogram) {
 	t.past.Reset()
 }
 
+// tolerated is the first bucket that lies wholly at or above (1+tolerance) times the end of the quantile's bucket.
+func (t *threshold) tolerated(tolerance float64) int {
+	if tolerance == 0 {
+		return t.bucket + 1
+	}
+	limit := time.Duration(float64(hist.Upper(t.bucket)) * (1 + tolerance))
+	i := hist.Index(limit)
+	if hist.Lower(i) < limit {
+		i++
+	}
+	return i
+}
+
 // upper is the end of the bucket that held the quantile, 0 before the first estimate.
 func (t *threshold) upper() time.Duration {
 	if !t.ready {

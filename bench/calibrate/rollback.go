@@ -118,7 +118,7 @@ func latencyPower(t *table) {
 }
 
 func untilSlow(r *rand.Rand, w world, warm int) float64 {
-	l := sequential.NewLatency(sequential.DefaultQuantiles())
+	l := sequential.NewLatency(sequential.DefaultQuantiles(), 0)
 	before := w
 	before.share, before.requests = always(0.0), warm
 	before.run(r, func(b block) bool { must(l.Add(b.latency)); return false })
@@ -208,7 +208,7 @@ func falseRollbacks(t *table) {
 // rolledBack says which test rejected: errors, latency. With given counts the tests are not told the weight.
 func rolledBack(r *rand.Rand, w world, given bool) [2]bool {
 	h := sequential.NewHarm(sequential.ErrorAlternatives())
-	l := sequential.NewLatency(sequential.DefaultQuantiles())
+	l := sequential.NewLatency(sequential.DefaultQuantiles(), 0)
 	w.run(r, func(b block) bool {
 		if given {
 			b.errors.Share, b.latency.Share = 0, 0

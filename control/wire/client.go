@@ -56,12 +56,12 @@ func introduce(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, metadataToken, "Bearer "+token, metadataVersion, Version)
 }
 
-// session carries out one connection's worth of a conversation; worked reports whether the peer has answered at all.
-type session func(ctx context.Context, conn *grpc.ClientConn) (worked bool, err error)
+// dialogue carries out one connection's worth of a conversation; worked reports whether the peer has answered at all.
+type dialogue func(ctx context.Context, conn *grpc.ClientConn) (worked bool, err error)
 
-// converse repeats a session on new connections until ctx ends (it returns nil then), the session returns nil, or an error says that trying again is of no use. Each
+// converse repeats a dialogue on new connections until ctx ends (it returns nil then), the dialogue returns nil, or an error says that trying again is of no use. Each
 // broken connection is told to lost.
-func converse(ctx context.Context, dial Dial, token string, lost func(error), s session) error {
+func converse(ctx context.Context, dial Dial, token string, lost func(error), s dialogue) error {
 	for retry := 0; ; retry++ {
 		worked, err := once(ctx, dial, token, s)
 		switch {
@@ -81,7 +81,7 @@ func converse(ctx context.Context, dial Dial, token string, lost func(error), s 
 	}
 }
 
-func once(ctx context.Context, dial Dial, token string, s session) (bool, error) {
+func once(ctx context.Context, dial Dial, token string, s dialogue) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := connect(dial, token)

@@ -67,10 +67,10 @@ func (c *Configuration) Apply(ctx context.Context, change Change) (Applied, erro
 // Watch tells each what sidecars acknowledge until ctx ends, and returns nil then; calls do not overlap. It begins with the state of every connected sidecar and the newest
 // generation on which all have converged, and does so again whenever it had to reconnect.
 func (c *Configuration) Watch(ctx context.Context, each func(Progress)) error {
-	session := func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+	dialogue := func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 		return watch(ctx, conn, func(p Progress) bool { each(p); return true })
 	}
-	if err := converse(ctx, c.dial, c.token, func(error) {}, session); err != nil {
+	if err := converse(ctx, c.dial, c.token, func(error) {}, dialogue); err != nil {
 		return fmt.Errorf("watching the control plane: %w", plain(err))
 	}
 	return nil

@@ -22,13 +22,13 @@ func NewDirect(dial Dial, token string) *Direct { return &Direct{dial: dial, tok
 // Evidence tells each the sidecar's blocks, in order and beginning with the one numbered from, until ctx ends or the sidecar has ended its evidence (it returns nil then). After
 // a broken connection it goes on behind the last block; blocks that the sidecar no longer has are missing from the sequence. An error of each ends it.
 func (d *Direct) Evidence(ctx context.Context, from uint64, each func(mesh.EvidenceBlock) error) error {
-	session := func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+	dialogue := func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 		return receiveEvidence(ctx, conn, from, func(b mesh.EvidenceBlock) error {
 			from = b.Seq + 1
 			return each(b)
 		})
 	}
-	if err := converse(ctx, d.dial, d.token, func(error) {}, session); err != nil {
+	if err := converse(ctx, d.dial, d.token, func(error) {}, dialogue); err != nil {
 		return fmt.Errorf("receiving evidence: %w", plain(err))
 	}
 	return nil

@@ -28,7 +28,7 @@ func Discover(ctx context.Context, dial Dial, hello Hello, sink Sink, log *slog.
 	lost := func(err error) {
 		log.Warn("the control plane is out of reach; the configuration stays as it is", "error", plain(err))
 	}
-	if err := converse(ctx, dial, hello.Token, lost, d.session); err != nil {
+	if err := converse(ctx, dial, hello.Token, lost, d.dialogue); err != nil {
 		return fmt.Errorf("asking the control plane for configuration: %w", plain(err))
 	}
 	return nil
@@ -45,7 +45,7 @@ type discovery struct {
 
 type discoveryStream = grpc.BidiStreamingClient[pb.DiscoveryRequest, pb.Update]
 
-func (d *discovery) session(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+func (d *discovery) dialogue(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 	stream, err := pb.NewDiscoveryClient(conn).Stream(ctx)
 	if err != nil {
 		return false, err

@@ -98,13 +98,13 @@ func (h *Holder) Settle(ctx context.Context, fault string) (mesh.Accounting, err
 
 // Run holds until ctx ends, and returns nil then. An error says that reconnecting is of no use; until then broken connections are made good.
 func (h *Holder) Run(ctx context.Context) error {
-	if err := converse(ctx, h.direct.dial, h.direct.token, func(error) {}, h.session); err != nil {
+	if err := converse(ctx, h.direct.dial, h.direct.token, func(error) {}, h.dialogue); err != nil {
 		return fmt.Errorf("holding faults: %w", plain(err))
 	}
 	return nil
 }
 
-func (h *Holder) session(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+func (h *Holder) dialogue(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := pb.NewSidecarClient(conn).Hold(ctx)

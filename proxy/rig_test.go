@@ -25,7 +25,7 @@ const patience = 10 * time.Second
 
 // rig is a server with its configuration, on real sockets.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	srv      *Server
 	evidence *telemetry.Evidence
 	snapshot *mesh.Snapshot
@@ -38,7 +38,7 @@ type rig struct {
 const instance = "frontend-v1-0"
 
 // newRig starts a server for one workload; change may be nil.
-func newRig(t *testing.T, change func(*Options)) *rig {
+func newRig(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
 	workload := mesh.Workload{Name: "frontend-v1", Namespace: mesh.DefaultNamespace, Service: "frontend", Version: "v1", Instance: instance, Labels: mesh.Labels{mesh.LabelApp: "frontend", mesh.LabelVersion: "v1"}}
 	r := &rig{
@@ -137,7 +137,7 @@ func split(host, subset string) mesh.Route {
 	return mesh.Route{Name: "r", Split: []mesh.Destination{{Host: host, Subset: subset, Port: 80, Weight: 100}}}
 }
 
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -58,6 +58,7 @@ type stream struct {
 // scratch is where small things are written that live as long as the request.
 type scratch struct {
 	key   [32]byte
+	span  [16]byte
 	trace [128]byte
 	path  []byte
 }

@@ -13,14 +13,14 @@ import (
 // W3C's and B3's several when there are none.
 func (s *stream) trace() {
 	h, e := &s.req, &s.edits
-	var span [16]byte
-	randomHex(span[:])
+	span := s.scratch.span[:]
+	randomHex(span)
 	parent := h.Get(http1.Traceparent)
 	known := false
 	if validTraceparent(parent) {
 		known = true
 		next := append(s.scratch.trace[:0], parent[:36]...)
-		next = append(next, span[:]...)
+		next = append(next, span...)
 		next = append(next, parent[52:55]...)
 		e.DeleteKnown(http1.Traceparent)
 		e.AddBytes("traceparent", next)
@@ -32,14 +32,14 @@ func (s *stream) trace() {
 			e.AddBytes("x-b3-parentspanid", old)
 		}
 		e.DeleteKnown(http1.XB3SpanID)
-		e.AddBytes("x-b3-spanid", span[:])
+		e.AddBytes("x-b3-spanid", span)
 	}
 	if single := h.Get(http1.B3); single != nil {
 		known = true
-		s.traceSingle(single, span[:])
+		s.traceSingle(single, span)
 	}
 	if !known {
-		s.traceAnew(span[:])
+		s.traceAnew(span)
 	}
 }
 

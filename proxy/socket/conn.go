@@ -60,7 +60,10 @@ func New(c net.Conn) *Conn {
 
 // Read reads what there is, and waits for the first byte. At the end of the stream it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
-	if c.raw == nil || len(p) == 0 {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if c.raw == nil {
 		return c.net.Read(p)
 	}
 	c.in.p, c.in.lending = p, false
@@ -105,16 +108,21 @@ func (c *Conn) finishRead() (int, error) {
 
 // Write writes all of p, or returns an error and how much was written.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.raw == nil || len(p) == 0 {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if c.raw == nil {
 		return c.net.Write(p)
 	}
 	c.out.p, c.out.n, c.out.err = p, 0, nil
 	err := c.raw.Write(c.out.try)
 	c.out.p = nil
-	if err == nil {
-		err = c.out.err
+	switch {
+	case err != nil:
+		return c.out.n, plain(err)
+	default:
+		return c.out.n, c.out.err
 	}
-	return c.out.n, plain(err)
 }
 
 // Look tells, without waiting and without taking anything, whether the other side is still there. On platforms where that is not possible it says Quiet. One goroutine
@@ -172,7 +180,7 @@ func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
 // plain takes the allocation-heavy wrapping off the errors that occur in good order.
 func plain(err error) error {
 	var op *net.OpError
-	if err != nil && errors.As(err, &op) && op.Err != nil {
+	if errors.As(err, &op) && op.Err != nil {
 		return op.Err
 	}
 	return err

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"meshtest.dev/meshtest/analyzer"
 	"meshtest.dev/meshtest/analyzer/sequential"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/metrics/promql"
+	"meshtest.dev/meshtest/spec"
 )
 
 // Limits of the self-checks. A run that is outside them has not seen what it judges.
@@ -22,6 +24,7 @@ const (
 	maxDisagree   = 0.02 // between two counts of the same requests
 	disagreeSlack = 10   // requests under way when one was counted and the other was not
 	faultSurprise = 0.9999
+	maxSlip       = 25 * time.Millisecond // p99 of how late requests were sent; later, the machine was too busy to say anything about latency
 )
 
 // Query answers a PromQL query now.
@@ -61,7 +64,7 @@ func (c *conductor) selfChecks() []finding {
 			c.note("info", "fault "+f.ID+" was not reached")
 		}
 	}
-	var findings []finding
+	findings := c.checkSchedule()
 	for _, check := range checks {
 		reason, ok := check.do()
 		event := journal.SelfCheck{Name: check.name, OK: ok, Reason: reason}
@@ -127,6 +130,44 @@ func (c *conductor) checkLoad() (string, bool) {
 		return "there was no load", false
 	}
 	return fmt.Sprintf("%d of %d requests were sent", sent, scheduled), true
+}
+
+// checkSchedule: requests were sent when they were meant to be. A machine that is too busy for that makes everything slow, and not evenly: it voids what was concluded from latency, and
+// only that.
+func (c *conductor) checkSchedule() []finding {
+	var slip time.Duration
+	for _, s := range c.loads {
+		if s.result != nil {
+			slip = max(slip, s.result.Slip.Quantile(.99))
+		}
+	}
+	event := journal.SelfCheck{Name: "schedule", OK: slip <= maxSlip, Reason: fmt.Sprintf("one request in a hundred was sent more than %.1f ms late", float64(slip.Microseconds())/1000)}
+	var findings []finding
+	if !event.OK {
+		event.Voids = "latency"
+		event.Reason += fmt.Sprintf(" (at most %s): the machine was too busy to say anything about latency", maxSlip)
+		if c.restsOnLatency() {
+			findings = append(findings, finding{Invalid, "schedule: " + event.Reason})
+		}
+	}
+	c.rec.record(event)
+	return findings
+}
+
+// restsOnLatency reports whether the verdict is concluded from latency: an expectation of it, or a roll-back for nothing else. (A promotion on a slow machine had to show
+// more, not less.)
+func (c *conductor) restsOnLatency() bool {
+	if e := c.Plan.Scenario.Expect; e != nil && slices.ContainsFunc(e.Checks, func(e spec.Expectation) bool { return e.Latency != nil }) {
+		return true
+	}
+	latency, other := false, false
+	for _, check := range c.decided.Judgement.Checks {
+		if check.Verdict == analyzer.Bad && check.Critical {
+			latency = latency || check.Unit == "ms"
+			other = other || check.Unit != "ms"
+		}
+	}
+	return latency && !other
 }
 
 // checkJoin: what users felt and what the edge saw are the same requests.

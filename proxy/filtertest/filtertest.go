@@ -31,7 +31,7 @@ type Request struct {
 type New func(t testing.TB) proxy.Filter
 
 // Run runs the contract against filters that new makes. The requests are some that the filter lets pass and some that it acts on, if it acts on any; none of its delays may be
-// longer than a minute.
+// longer than a minute. It counts allocations, so the calling test must not be parallel.
 func Run(t *testing.T, fresh New, requests ...Request) {
 	t.Helper()
 	require.NotEmpty(t, requests)

@@ -33,7 +33,6 @@ func (f *everyThird) Decide(at proxy.Point, x *proxy.Exchange) proxy.Verdict {
 func (f *everyThird) Done(proxy.Carried) { f.active.Add(-1) }
 
 func TestContractHolds(t *testing.T) {
-	t.Parallel()
 	Run(t, func(testing.TB) proxy.Filter { return &everyThird{} }, requests...)
 }
 
@@ -66,7 +65,6 @@ func fails(check func(require.TestingT)) (failed bool) {
 }
 
 func TestBreachesAreFound(t *testing.T) {
-	t.Parallel()
 	pass := proxy.Verdict{}
 	require.True(t, fails(func(t require.TestingT) {
 		decidesSoundly(t, broken(func(proxy.Point, *proxy.Exchange) proxy.Verdict { return proxy.Verdict{Status: 99, Reason: "x"} }), requests)

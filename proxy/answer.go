@@ -67,6 +67,12 @@ func (s *stream) lost(reason string, flags Flags) {
 	s.keep = false
 }
 
+// lostByUs says so when the sidecar itself is the reason.
+func (s *stream) lostByUs() {
+	s.result.byMesh = true
+	s.lost(reasonShutdown, 0)
+}
+
 // redirect answers as the route says.
 func (s *stream) redirect(r *mesh.Redirect) {
 	to := s.scratch.path[:0]

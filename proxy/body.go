@@ -103,7 +103,7 @@ func (s *stream) gather() bool {
 	case err == nil, why == gathering:
 		return true
 	case why == shuttingDown:
-		s.lost(reasonShutdown, 0)
+		s.lostByUs()
 	case ended(err):
 		s.malformed(s.body.EOF())
 	default:

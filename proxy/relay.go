@@ -126,7 +126,7 @@ func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
 	switch {
 	case failed == nobody:
 	case why == shuttingDown:
-		s.lost(reasonShutdown, 0)
+		s.lostByUs()
 	case why == streaming:
 		s.cutOff()
 	case why == linkedFailure:

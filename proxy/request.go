@@ -26,11 +26,14 @@ func (s *stream) identify() {
 		e.DeleteKnown(http1.XForwardedClientCert)
 	}
 	s.name(edge)
-	if outward {
+	if outward || !h.Has(http1.Traceparent) && !h.Has(http1.XB3TraceID) && !h.Has(http1.B3) {
 		s.trace()
-		if !h.Has(http1.XForwardedProto) {
-			e.Add("x-forwarded-proto", "http")
-		}
+	}
+	if !h.Has(http1.XForwardedProto) {
+		e.Add("x-forwarded-proto", "http")
+	}
+	if len(h.Host()) == 0 && s.role.host != "" { // HTTP/1.0 may leave it out, the next hop speaks 1.1
+		e.Set("host", s.role.host)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestBodiesThatAreAndAreNot(t *testing.T) {
 
 func TestHTTP10Callers(t *testing.T) {
 	t.Parallel()
-	_, _, at := simple(t, func(k *talk) {
+	_, o, at := simple(t, func(k *talk) {
 		for k.head() != "" {
 			k.say("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")
 		}
@@ -126,6 +126,7 @@ func TestHTTP10Callers(t *testing.T) {
 	c := call(t, at)
 	c.say("GET / HTTP/1.0\r\n\r\n")
 	all := c.ends()
+	require.Contains(t, o.bytes(), "Host: backend.default.svc.cluster.local\r\n")
 	require.True(t, strings.HasPrefix(all, "HTTP/1.1 200 OK\r\n"), all)
 	require.NotContains(t, all, "chunked")
 	require.True(t, strings.HasSuffix(all, "\r\n\r\nabcdef"), all)

@@ -124,7 +124,7 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 	case streaming:
 		s.lost(reasonIdle, FlagUpstreamTimeout)
 	case shuttingDown:
-		s.lost(reasonShutdown, 0)
+		s.lostByUs()
 	}
 	s.chosen.Pool.Discard(conn)
 }

@@ -97,7 +97,7 @@ func (s *stream) interrupted() {
 	case why == callerGone:
 		s.lost(reasonCallerGone, FlagDownstreamTerminated)
 	case why == shuttingDown:
-		s.lost(reasonShutdown, 0)
+		s.lostByUs()
 	case whole != 0 && now >= whole:
 		s.local(504, ReasonTimeout, FlagUpstreamTimeout)
 	case one != 0 && now >= one:

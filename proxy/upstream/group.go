@@ -68,17 +68,6 @@ func (g *Group) weigh() {
 	}
 }
 
-// Same reports whether all endpoints have one version, and which.
-func (g *Group) Same() (version string, same bool) {
-	for i, e := range g.Endpoints {
-		if i > 0 && e.Version != version {
-			return "", false
-		}
-		version = e.Version
-	}
-	return version, len(g.Endpoints) > 0
-}
-
 // reselect is how often another endpoint is drawn when the one that was drawn has been tried before (Istio's HostSelectionRetryMaxAttempts).
 const reselect = 5
 

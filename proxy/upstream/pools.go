@@ -13,7 +13,7 @@ import (
 type Options struct {
 	Now         func() time.Duration                                        // monotonic; default: since the call
 	Dial        func(ctx context.Context, address string) (net.Conn, error) // default: TCP
-	IdleTimeout time.Duration                                               // of an unused connection; default 30 s, below what servers allow (nginx 75 s, Go's own 60 s here)
+	IdleTimeout time.Duration                                               // of an unused connection; default 30 s, below what servers allow (nginx: 75 s, our own listeners: 60 s)
 	MaxIdle     int                                                         // unused connections to an endpoint; default 1024, Envoy's limit of all
 }
 

@@ -1,0 +1,261 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// listening is an address that takes connections and keeps them open; hangUp closes all that it has.
+func listening(t *testing.T) (address string, hangUp func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	taken := make(chan net.Conn, 1000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			taken <- c
+		}
+	}()
+	hangUp = func() {
+		for {
+			select {
+			case c := <-taken:
+				c.Close()
+			default:
+				return
+			}
+		}
+	}
+	t.Cleanup(func() { l.Close(); <-done; hangUp() })
+	return l.Addr().String(), hangUp
+}
+
+func newPools(t *testing.T, o Options) *Pools {
+	t.Helper()
+	ps := NewPools(o)
+	t.Cleanup(ps.Close)
+	return ps
+}
+
+func TestPoolKeepsTheConnectionUsedLast(t *testing.T) {
+	t.Parallel()
+	address, _ := listening(t)
+	p := newPools(t, Options{}).Pool(address)
+	require.Nil(t, p.Get(false))
+	first, err := p.Dial(t.Context())
+	require.NoError(t, err)
+	require.False(t, first.Reused)
+	second, err := p.Dial(t.Context())
+	require.NoError(t, err)
+	p.Put(first)
+	p.Put(second)
+	require.Same(t, second, p.Get(false))
+	require.True(t, second.Reused)
+	require.Same(t, first, p.Get(true))
+	p.Discard(first)
+	p.Discard(second)
+	require.Equal(t, Stats{Address: address, Connects: 2}, p.stats())
+}
+
+func TestPoolDropsWhatDied(t *testing.T) {
+	t.Parallel()
+	address, hangUp := listening(t)
+	now := time.Duration(0)
+	p := newPools(t, Options{Now: func() time.Duration { return now }}).Pool(address)
+	for range 3 {
+		c, err := p.Dial(t.Context())
+		require.NoError(t, err)
+		p.Put(c)
+	}
+	require.Eventually(t, func() bool { hangUp(); return p.idle[0].Look() != 0 && p.idle[2].Look() != 0 && p.idle[1].Look() != 0 }, 10*time.Second, time.Millisecond)
+	c := p.Get(false)
+	require.NotNil(t, c, "what was used a moment ago is not looked at")
+	p.Discard(c)
+	now += trusted
+	require.Nil(t, p.Get(false))
+	require.Zero(t, p.stats().Connections)
+}
+
+func TestPoolLimitsAndReapsWhatIsUnused(t *testing.T) {
+	t.Parallel()
+	address, _ := listening(t)
+	p := newPools(t, Options{MaxIdle: 2, IdleTimeout: 20 * time.Millisecond}).Pool(address)
+	var all []*Conn
+	for range 3 {
+		c, err := p.Dial(t.Context())
+		require.NoError(t, err)
+		all = append(all, c)
+	}
+	for _, c := range all {
+		p.Put(c)
+	}
+	require.LessOrEqual(t, p.stats().Idle, 2)
+	require.Eventually(t, func() bool { return p.stats().Connections == 0 }, 10*time.Second, time.Millisecond)
+}
+
+func TestPoolsRetire(t *testing.T) {
+	t.Parallel()
+	address, _ := listening(t)
+	other, _ := listening(t)
+	ps := newPools(t, Options{})
+	p, kept := ps.Pool(address), ps.Pool(other)
+	require.Same(t, p, ps.Pool(address))
+	idle, err := p.Dial(t.Context())
+	require.NoError(t, err)
+	busy, err := p.Dial(t.Context())
+	require.NoError(t, err)
+	p.Put(idle)
+	ps.Retain(map[*Pool]bool{kept: true})
+	require.EqualValues(t, 1, p.stats().Connections, "one is in use")
+	p.Put(busy)
+	require.Zero(t, p.stats().Connections)
+	require.NotSame(t, p, ps.Pool(address))
+	require.Same(t, kept, ps.Pool(other))
+}
+
+func TestDialFailures(t *testing.T) {
+	t.Parallel()
+	p := newPools(t, Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}).Pool("a:1")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	_, err := p.Dial(ctx)
+	require.True(t, IsTimeout(err))
+	require.EqualValues(t, 1, p.stats().ConnectFailures)
+	require.False(t, IsTimeout(errors.New("refused")))
+}
+
+// endpoints makes n endpoints with the weights given, or none.
+func endpoints(n int, weights ...uint32) []mesh.Endpoint {
+	var list []mesh.Endpoint
+	for i := range n {
+		e := mesh.Endpoint{Address: "127.0.0.1", Port: 1000 + i, Labels: mesh.Labels{mesh.LabelVersion: fmt.Sprintf("v%d", i%2)}}
+		if i < len(weights) {
+			e.Weight = weights[i]
+		}
+		list = append(list, e)
+	}
+	return list
+}
+
+func newGroup(t *testing.T, list []mesh.Endpoint, labels mesh.Labels, b mesh.Balancer) *Group {
+	t.Helper()
+	g, err := newPools(t, Options{}).NewGroup("g", list, labels, mesh.TrafficPolicy{Balancer: b})
+	require.NoError(t, err)
+	return g
+}
+
+// picks counts n picks by independent draws.
+func picks(g *Group, n int) map[int]int {
+	counts := map[int]int{}
+	for i := range n {
+		counts[g.Pick(mesh.Chance(1, mesh.PurposeSample, "x", "a->b", fmt.Sprint(i), 1), nil).Port]++
+	}
+	return counts
+}
+
+func TestBalancersSpread(t *testing.T) {
+	t.Parallel()
+	const n = 30_000
+	for _, b := range []mesh.Balancer{mesh.LeastRequest, mesh.RoundRobin, mesh.Random} {
+		for port, count := range picks(newGroup(t, endpoints(3), nil, b), n) {
+			require.InDelta(t, n/3, count, n/50, "%s %d", b, port)
+		}
+		weighted := picks(newGroup(t, endpoints(3, 1, 2, 3), nil, b), n)
+		for i, want := range []int{n / 6, n / 3, n / 2} {
+			require.InDelta(t, want, weighted[1000+i], n/50, "%s weighted", b)
+		}
+	}
+	require.Equal(t, map[int]int{1000: 10, 1001: 10, 1002: 10}, picks(newGroup(t, endpoints(3), nil, mesh.RoundRobin), 30))
+}
+
+func TestLeastRequestAvoidsTheBusy(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, endpoints(2), nil, "")
+	for range 5 {
+		g.Endpoints[0].Pool.Begin()
+	}
+	counts := picks(g, 10_000)
+	require.InDelta(t, 2500, counts[1000], 300, "only when both choices fall on it")
+	for range 5 {
+		g.Endpoints[0].Pool.End()
+	}
+}
+
+func TestGroupsTakeWhatIsHealthyAndLabelled(t *testing.T) {
+	t.Parallel()
+	list := endpoints(4)
+	list[0].Health, list[1].Health, list[2].Health = mesh.Unhealthy, mesh.Draining, mesh.Healthy
+	g := newGroup(t, list, nil, "")
+	require.Len(t, g.Endpoints, 4)
+	counts := picks(g, 100)
+	require.Zero(t, counts[1000]+counts[1001])
+	require.Equal(t, map[int]int{1003: 100}, picks(newGroup(t, list, mesh.Labels{mesh.LabelVersion: "v1"}, ""), 100))
+	require.Nil(t, newGroup(t, list[:2], nil, "").Pick(0, nil))
+	require.Nil(t, newGroup(t, list, mesh.Labels{"no": "body"}, "").Pick(0, nil))
+	_, err := newPools(t, Options{}).NewGroup("g", list, nil, mesh.TrafficPolicy{Balancer: "MAGLEV"})
+	require.ErrorContains(t, err, "MAGLEV")
+}
+
+func TestPickAvoidsWhatWasTried(t *testing.T) {
+	t.Parallel()
+	for _, b := range []mesh.Balancer{mesh.LeastRequest, mesh.RoundRobin, mesh.Random} {
+		g := newGroup(t, endpoints(3), nil, b)
+		for i := range 200 {
+			var tried []*Pool
+			seen := map[*Pool]bool{}
+			for attempt := range 3 {
+				e := g.Pick(mesh.Chance(1, mesh.PurposeSample, "x", "", fmt.Sprint(i), uint32(attempt)), tried)
+				tried = append(tried, e.Pool)
+				seen[e.Pool] = true
+			}
+			require.Len(t, seen, 3, "%s: three attempts, three endpoints", b)
+			require.NotNil(t, g.Pick(0, tried), "when all have been tried, any will do")
+		}
+	}
+}
+
+func TestRetryBudget(t *testing.T) {
+	t.Parallel()
+	var l Load
+	require.False(t, l.BeginRetry(20, 0))
+	require.True(t, l.BeginRetry(20, 1))
+	require.False(t, l.BeginRetry(20, 1))
+	for range 10 {
+		l.Begin()
+	}
+	require.True(t, l.BeginRetry(20, 1), "20 %% of 10 in flight")
+	require.False(t, l.BeginRetry(20, 1))
+	l.EndRetry()
+	require.True(t, l.BeginRetry(20, 1))
+	for range 10 {
+		l.End()
+	}
+	require.False(t, l.BeginRetry(20, 1))
+}
+
+func TestPickAllocatesNothing(t *testing.T) {
+	g := newGroup(t, endpoints(5), nil, "")
+	var i atomic.Uint64
+	require.Zero(t, testing.AllocsPerRun(100, func() { g.Pick(mesh.Draw(i.Add(golden)), nil) }))
+}

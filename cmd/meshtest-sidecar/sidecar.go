@@ -34,7 +34,7 @@ func newSidecar(b bootstrap, log *slog.Logger, level *slog.LevelVar) (*sidecar, 
 	s.faults = filter.New(b.Workload.Instance, filter.BootClock)
 	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: b.Workload.Instance})
 	s.server = proxy.New(proxy.Options{
-		Workload: b.Workload, EdgeToken: b.EdgeToken, Filters: []proxy.Filter{s.faults}, Evidence: s.evidence, Log: log,
+		Workload: b.Workload, EdgeToken: b.EdgeToken, Filters: []proxy.Filter{acted(s.faults)}, Evidence: s.evidence, Log: log,
 		Timeouts: proxy.Timeouts{Drain: b.Drain},
 	})
 	var err error
@@ -62,7 +62,7 @@ func (s *sidecar) run(ctx context.Context) error {
 		}
 	}
 	answer.Go(func() {
-		failed(wire.ServeDirect(answering, s.direct, s.bootstrap.DirectToken, s.faults, s.evidence))
+		failed(wire.ServeDirect(answering, s.direct, s.bootstrap.DirectToken, s.faults, told(s.evidence)))
 	})
 	answer.Go(func() { s.faults.Run(answering) })
 	if s.admin != nil {
@@ -89,7 +89,7 @@ func (s *sidecar) run(ctx context.Context) error {
 // obey carries out what the control plane says until ctx ends. When there is no talking to it any more, the last configuration stays; without any, the sidecar is of no use.
 func (s *sidecar) obey(ctx context.Context) error {
 	hello := wire.Hello{Instance: s.bootstrap.Workload.Instance, Token: s.bootstrap.Token}
-	err := wire.Discover(ctx, wire.Unix(s.bootstrap.Control), hello, s.server, s.log)
+	err := wire.Discover(ctx, wire.Unix(s.bootstrap.Control), hello, obeyed(s.server), s.log)
 	if err != nil && s.server.Ready() {
 		s.log.Error("the configuration stays as it is for good", "error", err)
 		return nil

@@ -4,10 +4,10 @@ package testbin
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,16 +20,20 @@ type build struct {
 	err  error
 }
 
-// builds of this test process, by their build tags.
+// builds of this test process, by their sabotage.
 var (
 	mu     sync.Mutex
 	builds = map[string]*build{}
 )
 
-// Dir builds every command with the build tags, and returns the folder they are in. The folder lives until [Remove].
-func Dir(t testing.TB, tags ...string) string {
+// Dir builds every command, and returns the folder they are in. The folder lives until [Remove].
+func Dir(t testing.TB) string { return dir(t, "") }
+
+// Saboteur is Dir with a sidecar that breaks what its sabotage names; see cmd/meshtest-sidecar/saboteur.go.
+func Saboteur(t testing.TB, sabotage string) string { return dir(t, sabotage) }
+
+func dir(t testing.TB, key string) string {
 	t.Helper()
-	key := strings.Join(tags, ",")
 	mu.Lock()
 	b := builds[key]
 	if b == nil {
@@ -44,17 +48,28 @@ func Dir(t testing.TB, tags ...string) string {
 	return b.dir
 }
 
-func make(tags string) (string, error) {
+func make(sabotage string) (string, error) {
 	dir, err := os.MkdirTemp("", "meshtest-bin-*")
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-tags", tags, "-o", dir+string(filepath.Separator), "meshtest.dev/meshtest/cmd/...")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(errors.New("building the binaries: "+string(out)), err, os.RemoveAll(dir))
+	err = goBuild(dir, "meshtest.dev/meshtest/cmd/...")
+	if err == nil && sabotage != "" {
+		err = goBuild(dir, "-tags", "saboteur", "-ldflags", "-X main.sabotage="+sabotage, "meshtest.dev/meshtest/cmd/meshtest-sidecar")
+	}
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	return dir, nil
+}
+
+func goBuild(dir string, args ...string) error {
+	cmd := exec.Command("go", append([]string{"build", "-o", dir + string(filepath.Separator)}, args...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the binaries: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // Remove removes what was built; TestMain calls it at the end.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"meshtest.dev/meshtest/proxy/socket"
@@ -15,12 +14,12 @@ import (
 type listener struct {
 	at     place
 	net    net.Listener
-	closed atomic.Bool
+	closed chan struct{}
 }
 
 // close stops accepting. Connections that were accepted go on.
 func (l *listener) close() {
-	l.closed.Store(true)
+	close(l.closed)
 	_ = l.net.Close() // it only ever listened
 }
 
@@ -38,7 +37,7 @@ func (s *Server) bind(next *config) (added []*listener, err error) {
 			}
 			return nil, fmt.Errorf("binding the %s listener: %w", at.way, err)
 		}
-		added = append(added, &listener{at: at, net: bound})
+		added = append(added, &listener{at: at, net: bound, closed: make(chan struct{})})
 	}
 	return added, nil
 }
@@ -68,12 +67,15 @@ func (s *Server) accept(l *listener) {
 		case err == nil:
 			pause = 0
 			s.take(l, c)
-		case l.closed.Load() || errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors, most likely: it passes
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.opts.Log.Error("accepting a connection", "listener", l.at.bind, "error", err)
-			time.Sleep(pause)
+			select {
+			case <-time.After(pause):
+			case <-l.closed:
+			}
 		}
 	}
 }

@@ -86,7 +86,22 @@ func (a *axis) Width(w Window) string { return coordinate(max(a.across(w.End)-a.
 func coordinate(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
 
 // tick is a labelled place on an axis.
-type tick struct{ At, Label string }
+type tick struct {
+	At, Label string
+	Edge      string // first or last: the label would not fit if the place were its middle
+}
+
+// newTick is a tick of the time axis.
+func (a *axis) newTick(at time.Duration, label string) tick {
+	t := tick{At: a.Percent(at), Label: label}
+	switch x := a.across(at) / chartWidth; {
+	case x < .02:
+		t.Edge = "first"
+	case x > .95:
+		t.Edge = "last"
+	}
+	return t
+}
 
 // TimeTicks are at round times, ten at most.
 func (a *axis) TimeTicks() []tick {
@@ -94,7 +109,7 @@ func (a *axis) TimeTicks() []tick {
 	var ticks []tick
 	for at := a.From.Truncate(step); at <= a.To; at += step {
 		if at >= a.From {
-			ticks = append(ticks, tick{a.Percent(at), timeLabel(at)})
+			ticks = append(ticks, a.newTick(at, a.timeLabel(at)))
 		}
 	}
 	return ticks
@@ -113,11 +128,16 @@ func timeStep(span time.Duration) time.Duration {
 	return time.Hour * (span/(10*time.Hour) + 1)
 }
 
-func timeLabel(at time.Duration) string {
-	if at < 2*time.Minute {
-		return fmt.Sprintf("%g s", math.Round(at.Seconds()*100)/100)
+// timeLabel is in seconds or, on a long axis, in the form of a clock.
+func (a *axis) timeLabel(at time.Duration) string {
+	if a.To < 2*time.Minute {
+		return strconv.FormatFloat(at.Seconds(), 'f', -1, 64) + " s"
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(at.Truncate(time.Second).String(), "0s"), "h0m")
+	hours, minutes, seconds := int(at.Hours()), int(at.Minutes())%60, int(at.Seconds())%60
+	if a.To < time.Hour {
+		return fmt.Sprintf("%d:%02d", minutes, seconds)
+	}
+	return fmt.Sprintf("%d:%02d:%02d", hours, minutes, seconds)
 }
 
 // Labels are the marks that have a label and room for it. A decision has its room first.
@@ -137,7 +157,7 @@ func (a *axis) Labels() []tick {
 		for _, m := range a.Moments {
 			if x := a.across(m.At); m.Class == class && m.Label != "" && free(x) {
 				taken = append(taken, x)
-				labels = append(labels, tick{a.Percent(m.At), m.Label})
+				labels = append(labels, a.newTick(m.At, m.Label))
 			}
 		}
 	}
@@ -185,7 +205,7 @@ func (c *chart) ValueTicks() []tick {
 	top := c.top()
 	var ticks []tick
 	for _, share := range []float64{0, .5, 1} {
-		ticks = append(ticks, tick{coordinate(chartHeight * (1 - share)), short(top * share)})
+		ticks = append(ticks, tick{At: coordinate(chartHeight * (1 - share)), Label: short(top * share)})
 	}
 	return ticks
 }

@@ -23,7 +23,7 @@ var pageStyle string
 var pageScript string
 
 var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
-	"sign": sign, "word": verdictWord, "figure": figure, "value": value, "action": actionWord, "mib": mebibytes, "moment": moment,
+	"sign": sign, "word": verdictWord, "figure": figure, "value": value, "limit": limit, "contains": strings.Contains, "action": actionWord, "mib": mebibytes, "moment": moment,
 	"secs":    func(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) },
 	"ms":      func(d time.Duration) string { return figure(milliseconds(d), "ms") },
 	"percent": func(v float64) string { return short(v) + " %" },
@@ -99,6 +99,14 @@ func value(v *float64, unit string) string {
 		return "–"
 	}
 	return figure(*v, unit)
+}
+
+// limit is what a check's value was compared with. The analysis counts the failed measurements of a query, so there the threshold is not one of the value.
+func limit(c Check) string {
+	if c.Kind == KindAnalysis && c.Query != "" {
+		return "–"
+	}
+	return value(c.Threshold, c.Unit)
 }
 
 // failedShare is how many of the requests failed, in words.

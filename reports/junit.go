@@ -152,7 +152,7 @@ func believed(r Report) bool { return r.Verdict != verdictInvalid && r.Verdict !
 
 func checkCase(r Report, c Check) junitCase {
 	one := newCase(r, c.Kind, c.Name)
-	detail := fmt.Sprintf("%s\nvalue %s, threshold %s, %d samples", c.Reason, value(c.Value, c.Unit), value(c.Threshold, c.Unit), c.Samples)
+	detail := fmt.Sprintf("%s\nvalue %s, threshold %s, %d samples", c.Reason, value(c.Value, c.Unit), limit(c), c.Samples)
 	if c.Query != "" {
 		detail += "\n" + c.Query
 	}

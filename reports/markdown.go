@@ -93,7 +93,7 @@ func markdownChecks(b *bytes.Buffer, checks []Check) {
 	heading(b, "Checks", "verdict", "check", "value>", "baseline>", "threshold>", "samples>", "why")
 	for _, c := range checks {
 		fmt.Fprintf(b, "| %s %s | %s | %s | %s | %s | %d | %s |\n", symbol(c.Verdict), md(verdictWord(c.Verdict)), md(c.Name),
-			md(value(c.Value, c.Unit)), md(value(c.Baseline, c.Unit)), md(value(c.Threshold, c.Unit)), c.Samples, md(c.Reason))
+			md(value(c.Value, c.Unit)), md(value(c.Baseline, c.Unit)), md(limit(c)), c.Samples, md(c.Reason))
 	}
 	b.WriteByte('\n')
 }

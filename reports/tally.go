@@ -151,7 +151,8 @@ func (b binning) tidy(part []tally) []tally {
 		return part
 	}
 	last, before := part[n-1], &part[n-2]
-	if last.Requests >= b.least && last.End-last.Start >= b.narrow/2 || last.Start-before.End > b.narrow {
+	long := last.End - last.Start
+	if long >= b.wide || long >= b.narrow/2 && last.Requests >= b.least || last.Start-before.End > b.narrow {
 		return part
 	}
 	before.merge(last)

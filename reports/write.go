@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // form is one kind of report.
@@ -45,17 +46,17 @@ func WriteStory(s *Story, dir string, kinds []string) ([]string, error) {
 	var written []string
 	var errs []error
 	for _, kind := range kinds {
-		for _, f := range forms {
-			if f.kind != kind {
-				continue
-			}
-			path := filepath.Join(dir, f.file)
-			if err := replace(path, s, f.write); err != nil {
-				errs = append(errs, fmt.Errorf("rendering %s: %w", f.file, err))
-				continue
-			}
-			written = append(written, path)
+		i := slices.IndexFunc(forms, func(f form) bool { return f.kind == kind })
+		if i < 0 {
+			errs = append(errs, fmt.Errorf("unknown report %q", kind))
+			continue
 		}
+		path := filepath.Join(dir, forms[i].file)
+		if err := replace(path, s, forms[i].write); err != nil {
+			errs = append(errs, fmt.Errorf("rendering %s: %w", forms[i].file, err))
+			continue
+		}
+		written = append(written, path)
 	}
 	return written, errors.Join(errs...)
 }

@@ -16,11 +16,6 @@ var update = flag.Bool("update", false, "record the journals under fixtures/jour
 
 const journals = "../fixtures/journals"
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(m.Run())
-}
-
 func names() []string { return slices.Sorted(maps.Keys(plays)) }
 
 func open(t *testing.T, name string) *Story {

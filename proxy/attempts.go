@@ -141,11 +141,12 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 	s.up.release()
 	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
 	s.c.alarm.enter(waiting, s.until(0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
-	s.torn = s.writeRequest(conn) != nil // the upstream may have answered all the same
-	if !s.torn && !s.body.Done() {
-		s.startUpload(conn)
+	rest, err := s.writeRequest(conn)
+	s.torn = err != nil // the upstream may have answered all the same
+	if !s.torn && (len(rest) > 0 || !s.body.Done()) {
+		s.startUpload(conn, rest)
 	}
-	err := s.readAnswerHead(conn)
+	err = s.readAnswerHead(conn)
 	why := s.c.alarm.leave()
 	if err == nil && why == none {
 		return outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
@@ -167,18 +168,19 @@ func (s *stream) requestEdits() *http1.Edits {
 	return &s.edits
 }
 
-// writeRequest writes the head and what there is of the body, in one go when it is little.
-func (s *stream) writeRequest(conn *upstream.Conn) error {
-	body := s.sent.bytes()
-	if len(s.out)+len(body) <= maxKept {
-		s.out = append(s.out, body...)
-		body = nil
+// maxInline bounds what is written to an upstream while nobody reads from it. It fits into the buffers of the kernel's two ends, so that an upstream which answers at length before it
+// reads cannot block both sides for ever.
+const maxInline = 32 << 10
+
+// writeRequest writes the head, and behind it in one go what there is of the body, unless that is much: then it is the rest.
+func (s *stream) writeRequest(conn *upstream.Conn) (rest []byte, err error) {
+	rest = s.sent.bytes()
+	if len(s.out)+len(rest) <= maxInline {
+		s.out = append(s.out, rest...)
+		rest = nil
 	}
-	if _, err := conn.Write(s.out); err != nil {
-		return err
-	}
-	_, err := conn.Write(body)
-	return err
+	_, err = conn.Write(s.out)
+	return rest, err
 }
 
 // dial makes a connection, within what is left of the time.

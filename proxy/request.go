@@ -102,6 +102,7 @@ func (s *stream) routeByHost() {
 
 // route finds the rule and its arm, and lets the filters look at the request.
 func (s *stream) route(table *route.Table) {
+	s.table = table
 	s.hit = table.Lookup(&s.req)
 	rule := s.hit.Rule
 	switch {

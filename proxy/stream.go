@@ -48,6 +48,7 @@ type stream struct {
 	key     string // the caller's bytes, or scratch
 	minted  bool   // the caller sent none
 	trusted bool   // the caller showed the run's token
+	table   *route.Table
 	hit     route.Hit
 	dest    *destination
 	chosen  *upstream.Endpoint
@@ -123,7 +124,7 @@ func (s *stream) forget() {
 	s.trying.Store(0)
 	s.upload.used = false
 	s.key, s.minted, s.trusted = "", false, false
-	s.hit, s.dest, s.chosen = route.Hit{}, nil, nil
+	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
 	s.result = result{}
 }
@@ -246,8 +247,8 @@ func (s *stream) requests() telemetry.Requests {
 		return s.srv.requestsTo(s.dest.group, s.dest.arm.Host, s.caller(), s.chosen)
 	}
 	host := s.role.host
-	if s.hit.Rule != nil && s.role.way == proxyWay {
-		host = s.hit.Rule.Edge.To
+	if s.table != nil {
+		host = s.table.Host
 	}
 	return s.srv.opts.Metrics.Requests(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: host})
 }

@@ -13,18 +13,19 @@ import (
 // upload is the second goroutine of a request whose body is streamed: it carries what the caller sends to the upstream, while the first one waits for the answer.
 type upload struct {
 	to       *upstream.Conn
-	running  bool // of the first goroutine: there is one that was not waited for
-	used     bool // of the first goroutine: the body did not come with the head
+	rest     []byte // what was taken of the body already, and is still to be written
+	running  bool   // of the first goroutine: there is one that was not waited for
+	used     bool   // of the first goroutine: the body did not come with the head
 	done     chan struct{}
 	failed   atomic.Bool  // the caller's side failed, for the reason err
 	finished atomic.Int64 // when the body had been sent, in nanoseconds; 0: it was not
 	err      error
 }
 
-// startUpload begins to carry the rest of the body.
-func (s *stream) startUpload(to *upstream.Conn) {
+// startUpload begins to carry the rest of the body: what was taken already, and what the caller still sends.
+func (s *stream) startUpload(to *upstream.Conn, rest []byte) {
 	u := &s.upload
-	u.to, u.running, u.used, u.err = to, true, true, nil
+	u.to, u.rest, u.running, u.used, u.err = to, rest, true, true, nil
 	u.failed.Store(false)
 	u.finished.Store(0)
 	go s.carryUp()
@@ -45,7 +46,7 @@ func (s *stream) stopUpload() {
 	if u.finished.Load() != 0 {
 		u.to.Resume()
 	}
-	u.running, u.to = false, nil
+	u.running, u.to, u.rest = false, nil, nil
 }
 
 func (s *stream) carryUp() {
@@ -58,11 +59,14 @@ func (s *stream) carryUp() {
 			s.uploadFailed(fmt.Errorf("panic: %v", p))
 		}
 	}()
+	if _, err := u.to.Write(u.rest); err != nil {
+		return // what the upstream has to say about it is being read
+	}
 	for !s.body.Done() {
+		s.extend(0)
 		if !s.carryWindow(u.to) {
 			return
 		}
-		s.extend(0)
 	}
 	u.finished.Store(int64(max(s.srv.now(), 1)))
 	s.extend(0)
@@ -93,7 +97,7 @@ func (s *stream) carryWindow(to *upstream.Conn) bool {
 	s.more.skip(fwd + drop)
 	_, err = to.Write(window[:fwd])
 	s.more.rest()
-	return err == nil // else what the upstream has to say about it is being read
+	return err == nil
 }
 
 // keepSent remembers bytes for another attempt, as long as there are few.

@@ -1,10 +1,10 @@
 package proxy
 
 import (
+	"io"
 	"sync"
 
 	"meshtest.dev/meshtest/proxy/http1"
-	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
@@ -137,18 +137,30 @@ func (s *stream) moved(told telemetry.Connections, sent, received int) {
 	s.extend(s.srv.opts.Timeouts.Tunnel)
 }
 
+// bulk is how many bytes are moved at once, in the kernel, after a read that took all that a buffer holds.
+const bulk = 1 << 20
+
 // carryBytes carries one direction of a tunnel to its end, beginning with what has arrived already. When it breaks, the other direction ends too.
 func (s *stream) carryBytes(arrived *inbox, to, from *socket.Conn, moved func(int)) {
 	for {
-		if n := arrived.len(); n > 0 {
-			if _, err := to.Write(arrived.bytes()); err != nil {
-				break
-			}
-			arrived.skip(n)
-			moved(n)
+		n := arrived.len()
+		if _, err := to.Write(arrived.bytes()); err != nil {
+			break
 		}
-		arrived.rest()
-		err := arrived.fill(from)
+		arrived.release()
+		moved(n)
+		err := error(nil)
+		for n >= socket.BufferSize && err == nil {
+			var passed int64
+			passed, err = from.Pass(to, bulk)
+			moved(int(passed))
+			if err == nil && passed < bulk {
+				err = io.EOF
+			}
+		}
+		if err == nil {
+			err = arrived.fill(from)
+		}
 		if ended(err) {
 			if to.CloseWrite() == nil {
 				return
@@ -161,5 +173,3 @@ func (s *stream) carryBytes(arrived *inbox, to, from *socket.Conn, moved func(in
 	}
 	s.c.alarm.end(linkedFailure)
 }
-
-var _ route.Request = (*http1.Head)(nil)

@@ -171,8 +171,11 @@ func (c *Conn) Abort() {
 	_ = c.net.Close()
 }
 
-// Plain is the connection underneath, for what copies in the kernel.
-func (c *Conn) Plain() net.Conn { return c.net }
+// Pass moves up to limit bytes to another connection, in the kernel where both allow that, and waits for all of them or the end of the stream: fewer than limit without an error is
+// the end. What is moved is passed on as it comes.
+func (c *Conn) Pass(to *Conn, limit int64) (n int64, err error) {
+	return io.Copy(to.net, &io.LimitedReader{R: c.net, N: limit})
+}
 
 // RemoteAddr is the other side's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }

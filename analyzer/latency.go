@@ -23,7 +23,7 @@ type Duration struct {
 	accept    *sequential.LatencyNonInferiority
 	banks     map[string]*latencyBank
 	canary    hist.Histogram
-	baseline  hist.Histogram // of the blocks in which the canary was, too
+	baseline  hist.Histogram // that was compared with it
 	share     float64
 	err       error
 }
@@ -76,8 +76,10 @@ func (c *Duration) Observe(block []Observation) {
 		if o.Latency == nil {
 			continue
 		}
+		drawn := c.bank(o.Stream).draw(o.Latency.Count())
 		c.canary.Merge(o.Latency)
-		c.add(sequential.LatencyBlock{Canary: o.Latency, Baseline: c.bank(o.Stream).draw(o.Latency.Count())})
+		c.baseline.Merge(drawn)
+		c.add(sequential.LatencyBlock{Canary: o.Latency, Baseline: drawn})
 	}
 	for _, o := range s.alone {
 		if o.Latency == nil {

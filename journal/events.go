@@ -173,9 +173,10 @@ type Fault struct {
 
 // States of a fault.
 const (
-	FaultArmed  = "armed"
-	FaultHealed = "healed"
-	FaultLapsed = "lapsed"
+	FaultArmed      = "armed"
+	FaultHealed     = "healed"
+	FaultLapsed     = "lapsed"
+	FaultNotReached = "notReached" // its window never opened
 )
 
 // SelfCheck is a check of the run itself: evidence before verdict.

@@ -50,7 +50,7 @@ func parse(body []byte, contentType string) ([]exposed, error) {
 			_, _, v := parser.Series()
 			var l Labels
 			parser.Labels(&l)
-			all = append(all, exposed{labels: l, value: v, cumulative: cumulative(l.Get(labels.MetricName), family, kind)})
+			all = append(all, exposed{labels: l, value: v, cumulative: cumulative(l.Get(model.MetricNameLabel), family, kind)})
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -136,7 +137,7 @@ func (l *loop) report(at int64, series int, took time.Duration, err error) []Sam
 }
 
 func (l *loop) sample(name string, at int64, v float64) Sample {
-	return Sample{labels.NewBuilder(l.labels).Set(labels.MetricName, name).Labels(), Point{at, v}}
+	return Sample{labels.NewBuilder(l.labels).Set(model.MetricNameLabel, name).Labels(), Point{at, v}}
 }
 
 func (l *loop) remember(at int64, series []exposed, err error) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -54,7 +55,7 @@ func scraped(t *testing.T, lasts time.Duration, p ...string) (values map[string]
 		loops[0].run(ctx, &http.Client{Transport: (*pages)(&p)})
 		for _, found := range s.store.Select(0, math.MaxInt64) {
 			require.Equal(t, "a", found.Labels.Get("app"))
-			name := found.Labels.Get(labels.MetricName) + found.Labels.Get("code")
+			name := found.Labels.Get(model.MetricNameLabel) + found.Labels.Get("code")
 			for _, p := range found.Points {
 				if IsStale(p.V) {
 					p.V = stale

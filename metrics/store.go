@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 )
@@ -150,7 +151,7 @@ func (s *Store) series(l Labels) (*series, error) {
 			return candidate, nil
 		}
 	}
-	name := l.Get(labels.MetricName)
+	name := l.Get(model.MetricNameLabel)
 	switch {
 	case name == "":
 		return nil, ErrNoName
@@ -200,7 +201,7 @@ func (s *Store) Select(from, to int64, matchers ...*labels.Matcher) []Series {
 // candidates narrows the search to a metric's name when the matchers give one.
 func (s *Store) candidates(matchers []*labels.Matcher) []*series {
 	for _, m := range matchers {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			return s.byName[m.Value]
 		}
 	}

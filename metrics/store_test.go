@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 )
@@ -16,7 +17,7 @@ func is(name, value string) *labels.Matcher {
 }
 
 func named(name string, more ...string) Labels {
-	m := map[string]string{labels.MetricName: name}
+	m := map[string]string{model.MetricNameLabel: name}
 	for i := 0; i < len(more); i += 2 {
 		m[more[i]] = more[i+1]
 	}
@@ -29,7 +30,7 @@ func at(ms int64) time.Time { return time.UnixMilli(ms) }
 func points(t *testing.T, s *Store, name string, more ...string) []Point {
 	t.Helper()
 	l := named(name, more...)
-	for _, found := range s.Select(0, math.MaxInt64, is(labels.MetricName, name)) {
+	for _, found := range s.Select(0, math.MaxInt64, is(model.MetricNameLabel, name)) {
 		if labels.Equal(found.Labels, l) {
 			return found.Points
 		}
@@ -81,14 +82,14 @@ func TestSelect(t *testing.T) {
 		want     []string
 		times    []int64
 	}{
-		"by name":            {0, 100, []*labels.Matcher{is(labels.MetricName, "a")}, []string{`{__name__="a"}`, `{__name__="a", v="1"}`, `{__name__="a", v="2"}`}, []int64{10, 20, 30, 40, 50}},
+		"by name":            {0, 100, []*labels.Matcher{is(model.MetricNameLabel, "a")}, []string{`{__name__="a"}`, `{__name__="a", v="1"}`, `{__name__="a", v="2"}`}, []int64{10, 20, 30, 40, 50}},
 		"by label":           {0, 100, []*labels.Matcher{is("v", "2")}, []string{`{__name__="a", v="2"}`, `{__name__="b", v="2"}`}, []int64{10, 20, 30, 40, 50}},
 		"absent label":       {0, 100, []*labels.Matcher{is("v", "")}, []string{`{__name__="a"}`}, []int64{10, 20, 30, 40, 50}},
-		"not":                {0, 100, []*labels.Matcher{is(labels.MetricName, "a"), not}, []string{`{__name__="a"}`, `{__name__="a", v="1"}`}, []int64{10, 20, 30, 40, 50}},
-		"both ends included": {20, 40, []*labels.Matcher{is(labels.MetricName, "b")}, []string{`{__name__="b", v="2"}`}, []int64{20, 30, 40}},
-		"between points":     {21, 29, []*labels.Matcher{is(labels.MetricName, "b")}, nil, nil},
-		"up to the last":     {50, math.MaxInt64, []*labels.Matcher{is(labels.MetricName, "b")}, []string{`{__name__="b", v="2"}`}, []int64{50}},
-		"unknown":            {0, 100, []*labels.Matcher{is(labels.MetricName, "z")}, nil, nil},
+		"not":                {0, 100, []*labels.Matcher{is(model.MetricNameLabel, "a"), not}, []string{`{__name__="a"}`, `{__name__="a", v="1"}`}, []int64{10, 20, 30, 40, 50}},
+		"both ends included": {20, 40, []*labels.Matcher{is(model.MetricNameLabel, "b")}, []string{`{__name__="b", v="2"}`}, []int64{20, 30, 40}},
+		"between points":     {21, 29, []*labels.Matcher{is(model.MetricNameLabel, "b")}, nil, nil},
+		"up to the last":     {50, math.MaxInt64, []*labels.Matcher{is(model.MetricNameLabel, "b")}, []string{`{__name__="b", v="2"}`}, []int64{50}},
+		"unknown":            {0, 100, []*labels.Matcher{is(model.MetricNameLabel, "z")}, nil, nil},
 	} {
 		var got []string
 		for _, found := range s.Select(tc.from, tc.to, tc.matchers...) {
@@ -141,7 +142,7 @@ func TestReadersSeeAllOfAnAppendOrNothing(t *testing.T) {
 	})
 	for range 500 {
 		lengths := map[int]bool{}
-		for _, found := range s.Select(0, math.MaxInt64, is(labels.MetricName, "a")) {
+		for _, found := range s.Select(0, math.MaxInt64, is(model.MetricNameLabel, "a")) {
 			lengths[len(found.Points)] = true
 		}
 		require.LessOrEqual(t, len(lengths), 1)

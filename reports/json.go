@@ -275,16 +275,13 @@ func newSelfChecks(s *Story) []SelfCheck {
 	return checks
 }
 
-// faultNotReached is the state of a fault whose window never opened.
-const faultNotReached = "notReached"
-
 func newFaults(s *Story) []Fault {
 	faults := []Fault{}
 	for _, f := range s.Faults {
 		state := f.State
 		switch {
 		case len(f.Windows) == 0:
-			state = faultNotReached
+			state = journal.FaultNotReached
 		case f.Lapsed:
 			state = journal.FaultLapsed
 		}

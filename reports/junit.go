@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"meshtest.dev/meshtest/journal"
 	"time"
 )
 
@@ -189,7 +190,7 @@ func faultCase(r Report, f Fault) junitCase {
 	one := newCase(r, "fault", f.ID)
 	account := fmt.Sprintf("%s: matched %d, injected %d, residue %d", f.Text, f.Matched, f.Injected, f.Residue)
 	switch {
-	case f.State == faultNotReached:
+	case f.State == journal.FaultNotReached:
 		one.Skipped = message("not reached", account)
 	case f.State == "lapsed":
 		one.Error = message("its lease lapsed", account)

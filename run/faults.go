@@ -18,7 +18,6 @@ type faultRun struct {
 	plan.Fault
 	armed    bool
 	ever     bool
-	over     bool // its window has passed
 	refused  error
 	lapsed   string                     // the executor at which a lease lapsed
 	accounts map[string]mesh.Accounting // newest, by executor

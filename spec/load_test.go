@@ -130,12 +130,13 @@ func TestSets(t *testing.T) {
 	load := func(sets ...string) (*spec.Scenario, spec.Diagnostics) {
 		return spec.Load("testdata/valid/rollout.yaml", spec.Options{Sets: sets})
 	}
-	s, diags := load("services.middleware.versions.canary.env.ERROR_RATE=0.9", "rollout.steps[2].setWeight=10", "seed=7", "metadata.description=a: b", "load[0].headers.x-new=", "faults[0].lease=1s",
+	_, diags := load("services.middleware.versions.canary.env.ERROR_RATE=0.9", "rollout.steps[2].setWeight=10", "seed=7", "metadata.description=a: b", "load[0].headers.x-new=", "faults[0].lease=1s",
 		`services.backend.versions.v1.env.A\.B=1`)
 	require.Len(t, diags, 1, "an environment variable has no dot in its name")
 	require.Equal(t, `--set services.backend.versions.v1.env.A\.B=1`, diags[0].File)
 	require.Zero(t, diags[0].Line)
 
+	var s *spec.Scenario
 	s, diags = load("services.middleware.versions.canary.env.ERROR_RATE=0.9", "rollout.steps[2].setWeight=10", "seed=7", "metadata.description=a: b", "load[0].headers.x-new=")
 	require.Empty(t, diags)
 	require.Equal(t, "0.9", s.Services["middleware"].Versions["canary"].Env["ERROR_RATE"])

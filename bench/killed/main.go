@@ -7,8 +7,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -84,7 +86,7 @@ func killOne(binary, out string, after time.Duration) (left []string, verdict st
 	<-ctx.Done()
 	story, err := reports.Open(out)
 	switch {
-	case os.IsNotExist(err):
+	case errors.Is(err, fs.ErrNotExist):
 		verdict = "aborted" // killed before there was a journal
 	case err != nil:
 		verdict = err.Error()

@@ -284,6 +284,8 @@ func hearFault(e journal.Fault) string {
 	switch e.State {
 	case journal.FaultArmed:
 		return fmt.Sprintf("fault %s: %s", e.ID, e.Text)
+	case journal.FaultNotReached:
+		return fmt.Sprintf("fault %s was not reached", e.ID)
 	case journal.FaultLapsed:
 		return fmt.Sprintf("fault %s lapsed at %s: nobody renewed its lease", e.ID, e.Executor)
 	default:

@@ -64,6 +64,7 @@ func trafficPolicy(o *object, path string, p *networking.TrafficPolicy, policy m
 			policy.Balancer = mesh.RoundRobin
 		case networking.LoadBalancerSettings_RANDOM:
 			policy.Balancer = mesh.Random
+		//lint:ignore SA1019 users' documents still say LEAST_CONN
 		case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
 			policy.Balancer = mesh.LeastRequest
 		default:

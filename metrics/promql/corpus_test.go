@@ -148,7 +148,7 @@ func metric(line string) string {
 
 // held is true when the store has all that an evaluation may be about.
 func (c *corpus) held(line string) bool {
-	return len(c.missing) == 0 || !strings.Contains(line, labels.MetricName) && !slices.ContainsFunc(c.missing, func(name string) bool {
+	return len(c.missing) == 0 || !strings.Contains(line, model.MetricNameLabel) && !slices.ContainsFunc(c.missing, func(name string) bool {
 		return regexp.MustCompile(`\b` + name + `\b`).MatchString(line)
 	})
 }

@@ -18,9 +18,8 @@ import (
 
 // run is a fake run in a process of its own.
 type run struct {
-	cmd        *exec.Cmd
-	lines      *bufio.Scanner
-	supervisor int
+	cmd   *exec.Cmd
+	lines *bufio.Scanner
 }
 
 func startRun(t *testing.T, tag tag, root, id string) *run {

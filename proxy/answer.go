@@ -34,9 +34,6 @@ func (s *stream) reply(r *http1.Reply, reason string, flags Flags) {
 	s.out = http1.AppendReply(s.out[:0], r, e)
 	s.result.sent = int64(len(r.Body))
 	s.write(s.out)
-	if !s.keep && !s.result.broken {
-		s.c.linger()
-	}
 }
 
 // stranger reports whether the caller must not see what is the mesh's own.

@@ -44,9 +44,11 @@ func (s *stream) carryOn() {
 	load := s.dest.group.Load
 	load.Begin()
 	defer load.End()
+	defer s.endRetry()
 	s.sending = s.srv.now()
 	for s.attempt = 1; ; s.attempt++ {
 		o := s.try()
+		s.endRetry()
 		if o.kind == stopped {
 			s.result.flags |= s.marks
 			s.interrupted()
@@ -293,7 +295,7 @@ func (s *stream) tookTooLong() outcome {
 
 // whyStopped reports whether a wait ended because the attempt is over, because the request is, or (answered) by itself.
 func (s *stream) whyStopped() outcomeKind {
-	if s.upload.used && s.upload.failed.Load() {
+	if s.upload.failed.Load() {
 		return stopped
 	}
 	switch why := s.c.alarm.why(); why {
@@ -350,15 +352,14 @@ func retriable(p *mesh.Retry, o *outcome) bool {
 // prepareRetry gets ready for another attempt: it drops what the last one left, waits, and chooses an endpoint. It reports false when the request is over.
 func (s *stream) prepareRetry(o *outcome) bool {
 	policy := s.hit.Rule.Retry
-	load := s.dest.group.Load
 	if b := policy.Budget; b != nil {
-		if !load.BeginRetry(b.Percent, b.MinConcurrency) {
+		if !s.dest.group.Load.BeginRetry(b.Percent, b.MinConcurrency) {
 			s.srv.count.budget.Inc()
 			s.result.flags |= s.marks | o.flags | FlagUpstreamOverflow
 			s.finish(o)
 			return false
 		}
-		defer load.EndRetry()
+		s.retrying = true
 	}
 	s.drop(o)
 	s.tried = append(s.tried, s.chosen.Pool)
@@ -370,6 +371,14 @@ func (s *stream) prepareRetry(o *outcome) bool {
 	}
 	s.chosen = s.dest.group.Pick(s.draw(s.dest.arm, s.attempt+1), s.tried)
 	return true
+}
+
+// endRetry gives back what the present attempt took of the retry budget.
+func (s *stream) endRetry() {
+	if s.retrying {
+		s.retrying = false
+		s.dest.group.Load.EndRetry()
+	}
 }
 
 // backoff is the wait before the retry that follows the present attempt: full jitter, as in Envoy, drawn like everything else.
@@ -402,7 +411,7 @@ func (s *stream) drop(o *outcome) {
 // hangUp gives the connection of an answer back, if it can carry another request.
 func (s *stream) hangUp(conn *upstream.Conn) {
 	pool := s.chosen.Pool
-	whole := s.answer.Done() && s.up.len() == 0 && !s.torn && s.body.Done() && (!s.upload.used || s.upload.finished.Load() != 0)
+	whole := s.answer.Done() && s.up.len() == 0 && !s.torn && s.body.Done()
 	if whole && s.resp.KeepAlive {
 		pool.Put(conn)
 	} else {

@@ -31,16 +31,12 @@ var streams = sync.Pool{New: func() any { return newStream() }}
 func (c *conn) carry() {
 	defer c.srv.dismiss(c)
 	defer c.alarm.stop()
-	defer func() {
-		if p := recover(); p != nil {
-			c.srv.count.panics.Inc()
-			c.srv.opts.Log.Error("a connection panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			c.sock.Abort()
-			if c.stream != nil {
-				c.stream.abandon()
-			}
+	defer c.srv.survive("a connection", func() {
+		c.sock.Abort()
+		if c.stream != nil {
+			c.stream.abandon()
 		}
-	}()
+	})
 	cfg := c.srv.config.Load()
 	c.role = cfg.roles[c.at]
 	switch {
@@ -51,6 +47,17 @@ func (c *conn) carry() {
 		c.carryHTTP()
 	}
 	_ = c.sock.Close() // all has been said
+}
+
+var errPanic = errors.New("a mistake of ours")
+
+// survive recovers from a panic, tells of it, and cleans up. It is to be deferred.
+func (s *Server) survive(what string, cleanUp func()) {
+	if p := recover(); p != nil {
+		s.count.panics.Inc()
+		s.opts.Log.Error(what+" panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		cleanUp()
+	}
 }
 
 // carryHTTP carries one request after the other.

@@ -255,7 +255,7 @@ func TestResetWithoutAnAnswer(t *testing.T) {
 
 func TestStreamedBodyIsSentAgainWhileItIsSmall(t *testing.T) {
 	t.Parallel()
-	_, _, at := withRetries(t, mesh.Retry{Attempts: 1, On: []mesh.RetryOn{mesh.On5xx}}, 0, func(k *talk) {
+	_, _, at := withRetries(t, mesh.Retry{Attempts: 1, PerTryTimeout: patience, On: []mesh.RetryOn{mesh.On5xx}}, 2*patience, func(k *talk) {
 		if k.n == 1 {
 			k.head()
 			k.say(answer(503, "not yet"))

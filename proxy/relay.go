@@ -113,13 +113,9 @@ func (s *stream) takeWindow(unchunk bool) bool {
 // closeExchange ends the exchange with the upstream, and judges whether the caller got a whole answer.
 func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
 	why := s.c.settle()
-	unread := s.upload.running && s.upload.finished.Load() == 0
 	s.stopUpload()
 	if failed == nobody && why == none {
 		s.hangUp(conn)
-		if unread {
-			s.c.linger()
-		}
 		return
 	}
 	s.chosen.Pool.Discard(conn)

@@ -64,6 +64,7 @@ func (s *Server) Apply(u mesh.Update) error {
 	prev := s.config.Load()
 	next, err := s.compile(prev, prev.snapshot.Apply(u), u.Generation)
 	if err != nil {
+		s.pools.Retain(prev.pools())
 		return err
 	}
 	added, err := s.bind(next)

@@ -8,6 +8,7 @@ import (
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
 )
@@ -42,6 +43,7 @@ type stream struct {
 	attempt   uint32        // from 1
 	marks     Flags         // of the filters, for the request or the present attempt
 	torn      bool          // the request was not wholly written to the upstream
+	retrying  bool          // the present attempt counts against the retry budget
 	keep      bool          // the connection can carry another request
 
 	// What the request is.
@@ -122,7 +124,7 @@ func (s *stream) forget() {
 	s.effects = s.effects[:0]
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
-	s.upload.used = false
+	s.upload.failed.Store(false)
 	s.key, s.minted, s.trusted = "", false, false
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
@@ -144,12 +146,22 @@ func (s *stream) serve() bool {
 	s.identify()
 	if s.beginBody() {
 		s.direct()
-		s.record()
-		s.endBody()
 	}
+	s.record()
+	s.endBody()
 	keep := s.keep
+	if !keep && !s.result.broken {
+		s.part()
+	}
 	s.forget()
 	return keep
+}
+
+// part waits, after the last answer of a connection, for a caller who has sent more than was read: a reset because of that could overtake the answer.
+func (s *stream) part() {
+	if !s.body.Done() || s.in.len() > 0 || s.c.sock.Look() == socket.Ready {
+		s.c.linger()
+	}
 }
 
 // readHead reads until the head is whole, or answers that it is none.

@@ -46,9 +46,14 @@ func (s *stream) connectTunnel() {
 func (c *conn) carryTCP(cfg *config) {
 	s := streams.Get().(*stream)
 	s.begin(c)
-	defer s.release()
 	s.cfg, s.role = cfg, c.role
 	s.key = s.mint()
+	s.tunnelTCP()
+	s.release()
+}
+
+func (s *stream) tunnelTCP() {
+	c := s.c
 	if !s.directTCP() {
 		c.srv.count.refused.with(ReasonNoDestination).Inc()
 		return
@@ -112,6 +117,7 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 	s.c.alarm.enter(streaming, s.until(idle), nil, conn, s.c.sock)
 	var back sync.WaitGroup
 	back.Go(func() {
+		defer s.srv.survive("a tunnel", func() { s.c.alarm.end(linkedFailure) })
 		s.carryBytes(&s.in, conn.Conn, s.c.sock, func(n int) { s.moved(told, 0, n) })
 	})
 	if _, err := s.c.sock.Write(greeting); err == nil {

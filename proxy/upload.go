@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -14,8 +12,7 @@ import (
 type upload struct {
 	to       *upstream.Conn
 	rest     []byte // what was taken of the body already, and is still to be written
-	running  bool   // of the first goroutine: there is one that was not waited for
-	used     bool   // of the first goroutine: the body did not come with the head
+	running  bool   // there is one that was not waited for
 	done     chan struct{}
 	failed   atomic.Bool  // the caller's side failed, for the reason err
 	finished atomic.Int64 // when the body had been sent, in nanoseconds; 0: it was not
@@ -25,8 +22,7 @@ type upload struct {
 // startUpload begins to carry the rest of the body: what was taken already, and what the caller still sends.
 func (s *stream) startUpload(to *upstream.Conn, rest []byte) {
 	u := &s.upload
-	u.to, u.rest, u.running, u.used, u.err = to, rest, true, true, nil
-	u.failed.Store(false)
+	u.to, u.rest, u.running, u.err = to, rest, true, nil
 	u.finished.Store(0)
 	go s.carryUp()
 }
@@ -43,8 +39,12 @@ func (s *stream) stopUpload() {
 	}
 	<-u.done
 	s.c.sock.Resume()
-	if u.finished.Load() != 0 {
+	s.sending = s.srv.now()
+	if at := u.finished.Load(); at != 0 {
 		u.to.Resume()
+		s.sending = time.Duration(at)
+	} else {
+		s.torn = true
 	}
 	u.running, u.to, u.rest = false, nil, nil
 }
@@ -52,13 +52,7 @@ func (s *stream) stopUpload() {
 func (s *stream) carryUp() {
 	u := &s.upload
 	defer func() { u.done <- struct{}{} }()
-	defer func() {
-		if p := recover(); p != nil {
-			s.srv.count.panics.Inc()
-			s.srv.opts.Log.Error("an upload panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			s.uploadFailed(fmt.Errorf("panic: %v", p))
-		}
-	}()
+	defer s.srv.survive("an upload", func() { s.uploadFailed(errPanic) })
 	if _, err := u.to.Write(u.rest); err != nil {
 		return // what the upstream has to say about it is being read
 	}
@@ -123,7 +117,7 @@ func (s *stream) limits() (whole, one time.Duration) {
 	}
 	trying := time.Duration(s.trying.Load())
 	from, tryFrom := s.sending, trying
-	if s.upload.used {
+	if s.upload.running {
 		finished := time.Duration(s.upload.finished.Load())
 		if finished == 0 {
 			return 0, 0

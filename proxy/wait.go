@@ -10,7 +10,7 @@ type pending struct {
 	carried Carried
 }
 
-// filter asks the chain, and carries out what it says, up to the first answer. The result's status is 0 when there was none.
+// ask asks the chain, and carries out what it says, up to the first answer: the status is 0 when there was none. It is not ok when the wait was ended.
 func (s *stream) ask(at Point) (answer Verdict, ok bool) {
 	for _, f := range s.srv.opts.Filters {
 		v := f.Decide(at, &s.exchange)
@@ -92,7 +92,7 @@ func (s *stream) interrupted() {
 	whole, one := s.limits()
 	now := s.srv.now()
 	switch why := s.c.alarm.why(); {
-	case s.upload.used && s.upload.failed.Load():
+	case s.upload.failed.Load():
 		s.malformed(s.upload.err)
 	case why == callerGone:
 		s.lost(reasonCallerGone, FlagDownstreamTerminated)

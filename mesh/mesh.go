@@ -23,7 +23,7 @@ const DefaultNamespace = "default"
 func FQDN(name, namespace string) string { return name + "." + namespace + "." + ClusterDomain }
 
 // Resolve qualifies a host as a document in the namespace would: a name without a dot is a service of that
-// namespace, NAME.NAMESPACE and NAME.NAMESPACE.svc are completed, and anything else is taken as it is.
+// namespace, NAME.NAMESPACE.svc is completed, and anything else is taken as it is.
 func Resolve(host, namespace string) string {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	switch parts := strings.Split(host, "."); {

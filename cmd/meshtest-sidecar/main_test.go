@@ -78,6 +78,8 @@ type world struct {
 	address string // of the sidecar's listener
 	host    string
 	set     *mesh.Snapshot
+	// stopControl ends the control plane, and returns when it has ended.
+	stopControl func()
 }
 
 func free(t *testing.T) string {
@@ -88,7 +90,7 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func newWorld(t *testing.T) (w *world, stop func() int) {
+func newWorld(t *testing.T) (w *world, stop func() (code int)) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sidecar")
 	require.NoError(t, err)
@@ -100,9 +102,15 @@ func newWorld(t *testing.T) (w *world, stop func() int) {
 	var all sync.WaitGroup
 	listener, err := wire.Listen(path("control"))
 	require.NoError(t, err)
-	all.Go(func() {
+	controlEnded := make(chan struct{})
+	go func() {
+		defer close(controlEnded)
 		_ = control.New(control.Options{Epoch: 3, OwnerToken: "owner", InstanceKey: "key", Log: discard()}).Serve(ctx, listener)
-	})
+	}()
+	w.stopControl = func() {
+		cancel()
+		<-controlEnded
+	}
 	origin := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { fmt.Fprint(rw, "origin says hello") })}
 	bound, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -134,9 +142,8 @@ func newWorld(t *testing.T) (w *world, stop func() int) {
 	return w, func() int {
 		stopSidecar()
 		got := <-code
-		require.Empty(t, stderr.String())
 		require.NoError(t, w.owner.Close())
-		cancel()
+		w.stopControl()
 		require.NoError(t, origin.Close())
 		all.Wait()
 		return got
@@ -253,7 +260,34 @@ func TestServesOnWithoutControlPlane(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.owner.Await(ctx, mesh.Generation{Epoch: 3, Counter: 1}, "edge-0")
 	require.NoError(t, err)
+	w.stopControl()
+	status, _ = w.ask("/ready")
+	require.Equal(t, 200, status)
+	resp, _ := w.get(nil)
+	require.Equal(t, 200, resp.StatusCode)
 	require.Equal(t, 0, stop())
+}
+
+func TestEndsWhenItMayNotHaveAConfiguration(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sidecar")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := wire.Listen(filepath.Join(dir, "control"))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = control.New(control.Options{OwnerToken: "owner", InstanceKey: "key", Log: discard()}).Serve(ctx, listener)
+	}()
+	document := fmt.Sprintf(`{"workload": {"instance": "i"}, "control": %q, "token": "forged", "direct": %q, "directToken": "t"}`,
+		filepath.Join(dir, "control"), filepath.Join(dir, "direct"))
+	var stderr bytes.Buffer
+	code := command(t.Context(), []string{"--bootstrap-fd", descriptor(t, document)}, io.Discard, &stderr)
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr.String(), "asking the control plane for configuration")
+	cancel()
+	<-ended
 }
 
 // askWhenThere asks as soon as the sidecar listens.

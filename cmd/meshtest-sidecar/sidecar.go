@@ -16,6 +16,9 @@ import (
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
+// heartbeat is how long a sidecar with nothing to tell stays silent. The end of a run waits for it.
+const heartbeat = 250 * time.Millisecond
+
 // sidecar is everything that runs in the process.
 type sidecar struct {
 	bootstrap bootstrap
@@ -32,7 +35,7 @@ type sidecar struct {
 func newSidecar(b bootstrap, log *slog.Logger, level *slog.LevelVar) (*sidecar, error) {
 	s := &sidecar{bootstrap: b, log: log, level: level}
 	s.faults = filter.New(b.Workload.Instance, filter.BootClock)
-	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: b.Workload.Instance})
+	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: b.Workload.Instance, Heartbeat: heartbeat})
 	s.server = proxy.New(proxy.Options{
 		Workload: b.Workload, EdgeToken: b.EdgeToken, Filters: []proxy.Filter{acted(s.faults)}, Evidence: s.evidence, Log: log,
 		Timeouts: proxy.Timeouts{Drain: b.Drain},

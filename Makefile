@@ -29,6 +29,8 @@ test: ## run every test, with the race detector where there is a C compiler
 lint: ## gofmt, go vet, staticcheck and the repository's own laws
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	$(GO) vet ./...
+	$(GO) vet -tags saboteur ./cmd/meshtest-sidecar
+	GOOS=darwin $(GO) vet $$($(GO) list ./... | grep -v /hack/)
 	$(TOOL) staticcheck ./...
 	$(GO) test ./internal/law
 
@@ -38,8 +40,12 @@ fmt: ## format the code
 generate: ## make the JSON Schema and the wire protocol's code anew
 	$(GO) generate ./...
 
-bench: build ## the figures of docs/benchmarks.md, measured here
-	$(GO) run ./bench/all
+bench: build ## measure on this machine what the README and the design notes claim
+	$(GO) run ./bench/startup
+	$(GO) run ./bench/harddown
+	$(GO) run ./bench/verdicts
+	$(GO) run ./bench/killed
+	$(GO) test -run '^$$' -bench . -benchmem ./proxy/... ./mesh ./internal/hist ./injector/...
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@set -e; for package in $$($(GO) list ./...); do \

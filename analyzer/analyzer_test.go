@@ -191,14 +191,15 @@ func TestThePanelCombines(t *testing.T) {
 func TestEdgeTakesOnlyItsOwnCells(t *testing.T) {
 	t.Parallel()
 	judged := mesh.Edge{From: "frontend", To: "middleware"}
-	e := Edge{Edge: judged, Stable: "prod", Canary: "canary", Unit: Requests}
+	e := Edge{Edge: judged, Stable: "prod", Canary: "canary", Unit: Requests, Routes: []string{"primary", "testers"}}
 	var h hist.Histogram
 	h.Record(time.Millisecond)
 	observed, err := e.Observe(mesh.EvidenceBlock{Cells: []mesh.EvidenceCell{
 		{Edge: judged, Route: "primary", Version: "prod", Share: .95, Requests: 19, Failed: 1, Attempts: 21, AttemptsKO: 3, Latency: h.AppendSparse(nil)},
 		{Edge: judged, Route: "primary", Version: "canary", Share: .05, Requests: 1},
 		{Edge: judged, Route: "testers", Version: "canary", Share: 1, Requests: 2, Stream: "testers"},
-		{Edge: judged, Version: "other", Requests: 7},
+		{Edge: judged, Route: "primary", Version: "other", Requests: 7},
+		{Edge: judged, Route: "somebody else's", Version: "prod", Share: 1, Requests: 7},
 		{Edge: mesh.Edge{From: "edge", To: "frontend"}, Version: "prod", Requests: 7},
 	}}, time.Second)
 	require.NoError(t, err)
@@ -210,12 +211,12 @@ func TestEdgeTakesOnlyItsOwnCells(t *testing.T) {
 	require.Equal(t, 1.0, observed[2].Share)
 
 	e.Unit = Attempts
-	observed, err = e.Observe(mesh.EvidenceBlock{Cells: []mesh.EvidenceCell{{Edge: judged, Version: "prod", Requests: 19, Attempts: 21, AttemptsKO: 3}}}, 0)
+	observed, err = e.Observe(mesh.EvidenceBlock{Cells: []mesh.EvidenceCell{{Edge: judged, Route: "primary", Version: "prod", Requests: 19, Attempts: 21, AttemptsKO: 3}}}, 0)
 	require.NoError(t, err)
 	require.Equal(t, uint64(21), observed[0].Requests)
 	require.Equal(t, uint64(3), observed[0].Failed)
 
-	_, err = e.Observe(mesh.EvidenceBlock{Cells: []mesh.EvidenceCell{{Edge: judged, Version: "prod", Latency: []uint64{1}}}}, 0)
+	_, err = e.Observe(mesh.EvidenceBlock{Cells: []mesh.EvidenceCell{{Edge: judged, Route: "primary", Version: "prod", Latency: []uint64{1}}}}, 0)
 	require.Error(t, err)
 }
 
@@ -251,6 +252,9 @@ func TestLimitsCompareWithAFixedValue(t *testing.T) {
 	require.Equal(t, Undecided, limit.Check().Verdict)
 	limit.Observe([]Observation{{Arm: Canary, Requests: 2000, Failed: 2}})
 	require.Equal(t, Good, limit.Check().Verdict)
+
+	limit.Observe([]Observation{{Arm: Canary, Requests: 500, Failed: 23}})
+	require.NotEqual(t, Good, limit.Check().Verdict, "what was good can stop being so")
 
 	limit, err = NewErrorLimit("l", true, .01, .05, .01)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package analyzer
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"meshtest.dev/meshtest/internal/hist"
@@ -23,6 +24,7 @@ type Edge struct {
 	Stable string // version of the baseline arm
 	Canary string // version of the canary arm
 	Unit   Unit
+	Routes []string // of the roll-out: its split and its header routes; what other routes send is no comparison
 	block  uint64
 }
 
@@ -31,7 +33,7 @@ func (e *Edge) Observe(b mesh.EvidenceBlock, at time.Duration) ([]Observation, e
 	e.block++
 	var observed []Observation
 	for _, c := range b.Cells {
-		if c.Edge != e.Edge || (c.Version != e.Stable && c.Version != e.Canary) {
+		if c.Edge != e.Edge || !slices.Contains(e.Routes, c.Route) || (c.Version != e.Stable && c.Version != e.Canary) {
 			continue
 		}
 		o := Observation{

@@ -13,8 +13,7 @@ import (
 type bound struct {
 	limit            float64
 	requests, events uint64
-	maxAbove         float64 // log e-values at their largest
-	maxBelow         float64
+	maxAbove         float64 // log e-value at its largest
 }
 
 // boundOdds are the alternatives, as ratios of odds.
@@ -24,7 +23,6 @@ func (b *bound) add(requests, events uint64) {
 	b.requests += requests
 	b.events += events
 	b.maxAbove = max(b.maxAbove, b.logE(1))
-	b.maxBelow = max(b.maxBelow, b.logE(-1))
 }
 
 // logE is the evidence for a rate above (direction 1) or below (-1) the limit.
@@ -106,7 +104,7 @@ func (c *Limit) Check() Check {
 		check.Verdict, check.Reason = NoData, "the canary has had no request"
 	case c.bound.maxAbove >= -math.Log(c.alpha):
 		check.Verdict, check.Reason = Bad, what+": more than chance explains"
-	case c.bound.maxBelow >= -math.Log(c.beta):
+	case c.bound.logE(-1) >= -math.Log(c.beta): // now, and not at its best: what begins late counts
 		check.Verdict, check.Reason = Good, what
 	default:
 		check.Verdict, check.Reason = Undecided, what+": not enough requests to be sure"

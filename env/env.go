@@ -27,7 +27,8 @@ type Environment interface {
 	Up(ctx context.Context, d Deployment, watch Watcher) (Mesh, error)
 }
 
-// Preflighter is an environment that can find out whether it could stand anything up at all, without doing it. The error says what is missing, and how to get it.
+// Preflighter is an environment that can find out whether it could stand anything up at all, and clear away what dead runs left in the way. The error says what is missing, and how
+// to get it.
 type Preflighter interface {
 	Preflight(ctx context.Context) error
 }
@@ -36,8 +37,8 @@ type Preflighter interface {
 type Watcher interface {
 	// Process tells that a process or container changed its state.
 	Process(Process)
-	// Waiting tells what is being waited for; an empty text ends it.
-	Waiting(what string)
+	// Waiting tells what is being waited for, until done is called.
+	Waiting(what string) (done func())
 }
 
 // Process is one process or container of the environment.

@@ -43,6 +43,17 @@ func (s Split) WithWeights(table *mesh.RouteTable, percent int) *mesh.RouteTable
 	return next
 }
 
+// Routes are the names of the routes that WithWeights edits: the roll-out's own split.
+func (s Split) Routes(table *mesh.RouteTable) []string {
+	var names []string
+	for _, r := range table.Routes {
+		if s.weighted(r) {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
 // WithHeaderRoute puts a route to the canary first in the table, for requests that satisfy any of the matches, in place of an earlier one of that name. Without
 // matches it removes the route. Apart from its destination the route is like the weighted one: same timeout, retries, rewrite and header changes.
 func (s Split) WithHeaderRoute(table *mesh.RouteTable, name string, matches []mesh.Match) *mesh.RouteTable {

@@ -7,14 +7,13 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
-	"meshtest.dev/meshtest/analyzer"
 	"meshtest.dev/meshtest/analyzer/sequential"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/metrics/promql"
+	"meshtest.dev/meshtest/rollout"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -25,7 +24,7 @@ const (
 	maxDisagree   = 0.02 // between two counts of the same requests
 	disagreeSlack = 10   // requests under way when one was counted and the other was not
 	faultSurprise = 0.9999
-	maxSlip       = 25 * time.Millisecond // p99 of how late requests were sent; later, the machine was too busy to say anything about latency
+	maxSlip       = 25 * time.Millisecond // p99 of how late requests were sent
 )
 
 // Query answers a PromQL query now.
@@ -63,6 +62,9 @@ func (c *conductor) selfChecks() []finding {
 			checks = append(checks, selfCheck{"fault " + f.ID, func() (string, bool) { return c.checkFault(f) }})
 		} else {
 			c.rec.record(journal.Fault{ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: journal.FaultNotReached})
+			if !c.rolledBack() {
+				checks = append(checks, selfCheck{"fault " + f.ID, func() (string, bool) { return "its window was never reached, so it acted on nothing", false }})
+			}
 		}
 	}
 	findings := c.checkSchedule()
@@ -133,8 +135,9 @@ func (c *conductor) checkLoad() (string, bool) {
 	return fmt.Sprintf("%d of %d requests were sent", sent, scheduled), true
 }
 
-// checkSchedule: requests were sent when they were meant to be. A machine that is too busy for that makes everything slow, and not evenly: it voids what was concluded from latency, and
-// only that.
+// checkSchedule: requests were sent when they were meant to be. A machine that is too busy for that adds to every latency. That hides a slow canary, since what is added to both versions makes their ratio
+// smaller, and it breaks fixed limits; it cannot make a canary look slower than a baseline beside it. So it voids a promotion that rests on a comparison of latency, whatever a fixed limit on
+// latency said, and no roll-back by comparison.
 func (c *conductor) checkSchedule() []finding {
 	var slip time.Duration
 	for _, s := range c.loads {
@@ -142,11 +145,12 @@ func (c *conductor) checkSchedule() []finding {
 			slip = max(slip, s.result.Slip.Quantile(.99))
 		}
 	}
-	event := journal.SelfCheck{Name: "schedule", OK: slip <= maxSlip, Reason: fmt.Sprintf("one request in a hundred was sent more than %.1f ms late", float64(slip.Microseconds())/1000)}
+	limit := c.tolerableSlip()
+	event := journal.SelfCheck{Name: "schedule", OK: slip <= limit, Reason: fmt.Sprintf("one request in a hundred was sent more than %.1f ms late", milliseconds(slip))}
 	var findings []finding
 	if !event.OK {
 		event.Voids = "latency"
-		event.Reason += fmt.Sprintf(" (at most %s): the machine was too busy to say anything about latency", maxSlip)
+		event.Reason += fmt.Sprintf(", at most %.1f ms are tolerable: the machine was too busy to conclude anything from latency", milliseconds(limit))
 		if c.restsOnLatency() {
 			findings = append(findings, finding{Invalid, "schedule: " + event.Reason})
 		}
@@ -155,43 +159,69 @@ func (c *conductor) checkSchedule() []finding {
 	return findings
 }
 
-// restsOnLatency reports whether the verdict is concluded from latency: an expectation of it, or a roll-back for nothing else. (A promotion on a slow machine had to show
-// more, not less.)
+// tolerableSlip is [maxSlip] or, where latencies are longer, what could not hide a canary that is slower by half: as much as the baseline's quantile.
+func (c *conductor) tolerableSlip() time.Duration {
+	limit := maxSlip
+	for _, check := range c.decided.Judgement.Checks {
+		if check.Unit == "ms" && check.Baseline > 0 {
+			limit = max(limit, time.Duration(check.Baseline*float64(time.Millisecond)))
+		}
+	}
+	return limit
+}
+
+// restsOnLatency reports whether the verdict is concluded from latency in a way that a busy machine falsifies.
 func (c *conductor) restsOnLatency() bool {
 	if e := c.Plan.Scenario.Expect; e != nil && slices.ContainsFunc(e.Checks, func(e spec.Expectation) bool { return e.Latency != nil }) {
 		return true
 	}
-	latency, other := false, false
-	for _, check := range c.decided.Judgement.Checks {
-		if check.Verdict == analyzer.Bad && check.Critical {
-			latency = latency || check.Unit == "ms"
-			other = other || check.Unit != "ms"
+	if c.Plan.Rollout == nil {
+		return false
+	}
+	for _, check := range c.Plan.Rollout.Analysis.Checks {
+		if check.Name != spec.CheckDuration || !check.IsCritical() {
+			continue
+		}
+		if check.Compare == spec.CompareThreshold || c.decided.Outcome == rollout.Promoted {
+			return true
 		}
 	}
-	return latency && !other
+	return false
 }
 
-// checkJoin: what users felt and what the edge saw are the same requests.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// checkJoin: what users felt and what the edge saw add up to the same. A request that the load gave up, or whose connection broke, either side may count differently.
 func (c *conductor) checkJoin() (string, bool) {
 	for _, s := range c.loads {
 		if s.result == nil {
 			continue
 		}
-		seen := c.tally.sum("edge", mesh.LogicalName(s.Host), s.Name, "")
-		felt := s.result.Completed - s.result.Errors["refused"]
-		if disagree(seen.requests, felt) {
-			return fmt.Sprintf("%s: the load had %d answers, the edge saw %d requests", s.Name, felt, seen.requests), false
+		var blind, felt, failed uint64
+		for _, n := range s.result.Errors {
+			blind += n
 		}
-		if disagree(seen.failed, s.result.Bad()) {
-			return fmt.Sprintf("%s: the load saw %d failures, the edge %d", s.Name, s.result.Bad(), seen.failed), false
+		for status, n := range s.result.Statuses {
+			felt += n
+			if mesh.Failed(status) {
+				failed += n
+			}
+		}
+		seen := c.tally.sum("edge", mesh.LogicalName(s.Host), s.Name, "")
+		if disagree(seen.requests, felt, blind) {
+			return fmt.Sprintf("%s: the load had %d answers and %d requests without one, the edge saw %d requests", s.Name, felt, blind, seen.requests), false
+		}
+		if disagree(seen.failed, failed, blind) {
+			return fmt.Sprintf("%s: the load saw %d failures and %d requests without an answer, the edge saw %d failures", s.Name, failed, blind, seen.failed), false
 		}
 	}
-	return "the load and the edge saw the same requests", true
+	return "the load and the edge count the same requests and failures", true
 }
 
-func disagree(a, b uint64) bool {
+// disagree reports whether two counts of the same requests differ by more than what was under way when one was taken, and what one side cannot know.
+func disagree(a, b, blind uint64) bool {
 	difference := max(a, b) - min(a, b)
-	return difference > disagreeSlack && float64(difference) > maxDisagree*float64(max(a, b))
+	return difference > disagreeSlack+blind && float64(difference) > maxDisagree*float64(max(a, b))
 }
 
 // checkKeys: the request key survives the applications on the edges that matter.
@@ -245,7 +275,7 @@ func (c *conductor) checkVersions() (string, bool) {
 		if !ok && reached > disagreeSlack {
 			return fmt.Sprintf("callers sent %d requests to %s, and its sidecars report none", reached, w.Name), false
 		}
-		if disagree(uint64(answered), reached) {
+		if disagree(uint64(answered), reached, 0) {
 			return fmt.Sprintf("callers sent %d requests to %s, its own sidecars counted %.0f", reached, w.Name, answered), false
 		}
 		compared++
@@ -260,6 +290,8 @@ func (c *conductor) checkMetrics() (string, bool) {
 		switch {
 		case h.Scrapes == h.Failed:
 			return fmt.Sprintf("the metrics of %s were never scraped: %v", h.Labels["instance"], h.LastErr), false
+		case time.Since(h.LastOK) > 3*scrapeInterval+time.Second:
+			return fmt.Sprintf("the metrics of %s were scraped for the last time %.1f s ago: %v", h.Labels["instance"], time.Since(h.LastOK).Seconds(), h.LastErr), false
 		case h.Rejected > 0:
 			return fmt.Sprintf("%d samples of %s were refused", h.Rejected, h.Labels["instance"]), false
 		}
@@ -273,7 +305,6 @@ func (c *conductor) checkMetrics() (string, bool) {
 // checkFault: the fault hit what it was to hit, as often as it was to, and is over.
 func (c *conductor) checkFault(f *faultRun) (string, bool) {
 	total := f.total()
-	held := len(f.accounts) > 0
 	switch {
 	case f.refused != nil:
 		return f.refused.Error(), false
@@ -281,9 +312,9 @@ func (c *conductor) checkFault(f *faultRun) (string, bool) {
 		return "no sidecar executes it", false
 	case f.lapsed != "":
 		return fmt.Sprintf("its lease lapsed at %s: nobody renewed it", f.lapsed), false
-	case !held:
+	case len(f.accounts) == 0:
 		return "no sidecar ever held it", false
-	case total.Matched < f.MinMatched:
+	case total.Matched < f.MinMatched && !c.rolledBack():
 		return fmt.Sprintf("it matched %d requests, at least %d are needed: it had nothing to act on", total.Matched, f.MinMatched), false
 	case len(f.settled) < len(c.holdersOf(f)):
 		return "it is not known to be over", false
@@ -296,23 +327,37 @@ func (c *conductor) checkFault(f *faultRun) (string, bool) {
 	return fmt.Sprintf("matched %d, injected %d, over", total.Matched, total.Injected()), true
 }
 
+func (c *conductor) rolledBack() bool {
+	return c.machine != nil && c.machine.Outcome() == rollout.RolledBack
+}
+
 // faultDeeds says how what a fault did contradicts what it was to do; "" when it does not.
 func (c *conductor) faultDeeds(f *faultRun, total mesh.Accounting) string {
-	if total.Injected() == 0 {
+	byChance := f.First == 0 && f.Every == 0
+	switch done := total.Delayed + total.Overflow; {
+	case !byChance && total.Matched > 0 && total.Injected()+total.Overflow == 0:
 		return fmt.Sprintf("it did nothing to any of the %d requests that it matched", total.Matched)
+	case byChance && f.Delay != nil && !sequential.ProportionWithin(done, total.Matched, f.Delay.Share, faultSurprise):
+		return fmt.Sprintf("it delayed %d of %d requests, and %.4g %% were to be", done, total.Matched, 100*f.Delay.Share)
+	case byChance && f.Abort != nil && f.Delay == nil && !sequential.ProportionWithin(total.Aborted, total.Matched, f.Abort.Share, faultSurprise):
+		return fmt.Sprintf("it aborted %d of %d requests, and %.4g %% were to be", total.Aborted, total.Matched, 100*f.Abort.Share)
 	}
-	if f.First == 0 && f.Every == 0 && f.Max == 0 {
-		if f.Abort != nil && !sequential.ProportionWithin(total.Aborted, total.Matched, f.Abort.Share, faultSurprise) {
-			return fmt.Sprintf("it aborted %d of %d requests, and %.4g %% were to be", total.Aborted, total.Matched, 100*f.Abort.Share)
-		}
-		if f.Delay != nil && !sequential.ProportionWithin(total.Delayed, total.Matched, f.Delay.Share, faultSurprise) {
-			return fmt.Sprintf("it delayed %d of %d requests, and %.4g %% were to be", total.Delayed, total.Matched, 100*f.Delay.Share)
-		}
+	if f.At != mesh.AtRequest || f.Abort == nil || !mesh.Failed(f.Abort.Status) {
+		return ""
 	}
-	if f.At == mesh.AtRequest && f.Abort != nil && mesh.Failed(f.Abort.Status) {
-		if seen := c.tally.sum(f.From, f.To, "", "").byFault; disagree(seen, total.Aborted) || (seen == 0 && total.Aborted > 0) {
-			return fmt.Sprintf("it says that it aborted %d requests, and callers saw %d", total.Aborted, seen)
+	// Callers cannot tell one fault of an edge from another, so all of them together have to be what callers saw.
+	var aborted uint64
+	for _, other := range c.faults {
+		if other.From != f.From || other.To != f.To || other.Abort == nil {
+			continue
 		}
+		if other.At != mesh.AtRequest || !mesh.Failed(other.Abort.Status) {
+			return "" // what it did may have been repeated, or is no failure
+		}
+		aborted += other.total().Aborted
+	}
+	if seen := c.tally.sum(f.From, f.To, "", "").byFault; disagree(seen, aborted, 0) || (seen == 0 && aborted > 0) {
+		return fmt.Sprintf("faults say that they aborted %d requests from %s to %s, and callers saw %d", aborted, f.From, f.To, seen)
 	}
 	return ""
 }
@@ -342,10 +387,10 @@ func (c *conductor) account() {
 	c.rec.record(cost)
 }
 
-// isSelfCheck records a self-check that ended the run.
+// recordSelfCheck records a self-check that ended the run.
 func (c *conductor) recordSelfCheck(err error) {
-	var failed errSelfCheck
+	var failed selfCheckError
 	if errors.As(err, &failed) {
-		c.rec.record(journal.SelfCheck{Name: strings.TrimSpace(failed.name), OK: false, Reason: failed.reason, Voids: "run"})
+		c.rec.record(journal.SelfCheck{Name: failed.name, OK: false, Reason: failed.reason, Voids: "run"})
 	}
 }

@@ -21,6 +21,9 @@ import (
 	"meshtest.dev/meshtest/spec"
 )
 
+// scrapeInterval is how often each sidecar's metrics are read.
+const scrapeInterval = time.Second
+
 // conductor is one run. Its fields belong to the goroutine that conducts; everybody else sends it events.
 type conductor struct {
 	Options
@@ -57,7 +60,6 @@ type conductor struct {
 	faults    []*faultRun
 	holders   []holder
 	settling  sync.WaitGroup
-	healed    chan event
 	usage     map[string]env.Usage // of the processes when the load began
 	cost      *journal.Cost
 }
@@ -67,7 +69,6 @@ func newConductor(o Options, rec *recorder) *conductor {
 	return &conductor{
 		Options: o, rec: rec,
 		events:  make(chan event, 4096),
-		healed:  make(chan event, 1024),
 		sources: map[string]*source{},
 		tally:   newTally(),
 		mixture: sequential.NewSplit(), queried: map[*analyzer.Query]time.Duration{},
@@ -83,10 +84,11 @@ func (c *conductor) Process(p env.Process) {
 }
 
 // Waiting hears what the environment waits for.
-func (c *conductor) Waiting(what string) {
-	if c.Options.Waiting != nil {
-		c.Options.Waiting(what)
+func (c *conductor) Waiting(what string) (done func()) {
+	if c.Options.Waiting == nil {
+		return func() {}
 	}
+	return c.Options.Waiting(what)
 }
 
 // deployment is what the environment is asked for.
@@ -179,9 +181,6 @@ func (c *conductor) tell(ctx context.Context, e event) {
 
 // perform drives load, faults and roll-out until both load and roll-out are over.
 func (c *conductor) perform(ctx context.Context) error {
-	if err := c.prepare(); err != nil {
-		return err
-	}
 	loading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	c.usage = c.mesh.Usage()
@@ -198,8 +197,6 @@ func (c *conductor) perform(ctx context.Context) error {
 		select {
 		case e := <-c.events:
 			e()
-		case e := <-c.healed:
-			e()
 		case <-ticker.C:
 			c.measure(ctx)
 		case <-wake.C:
@@ -214,7 +211,9 @@ func (c *conductor) perform(ctx context.Context) error {
 		wake.Reset(c.untilNext())
 	}
 	stop()
-	c.awaitLoads()
+	if loadErr := c.awaitLoads(); err == nil {
+		err = loadErr
+	}
 	c.recordSelfCheck(err)
 	return err
 }
@@ -227,12 +226,7 @@ func (c *conductor) over() bool {
 	if c.machine != nil {
 		return c.machine.Done()
 	}
-	for _, s := range c.loads {
-		if s.result == nil {
-			return false
-		}
-	}
-	return true
+	return !c.loading()
 }
 
 func (c *conductor) interval() time.Duration {
@@ -293,7 +287,7 @@ func (c *conductor) targets() []metrics.Target {
 	var all []metrics.Target
 	for _, s := range c.sidecars {
 		all = append(all, metrics.Target{
-			URL: s.Metrics.URL, Socket: s.Metrics.Socket, Interval: time.Second,
+			URL: s.Metrics.URL, Socket: s.Metrics.Socket, Interval: scrapeInterval,
 			Labels: map[string]string{"job": "sidecars", "instance": s.Workload.Instance},
 		})
 	}

@@ -29,7 +29,7 @@ type source struct {
 
 // listen hears a sidecar's evidence until ctx ends.
 func (c *conductor) listen(ctx context.Context, s env.Sidecar) {
-	src := &source{instance: s.Workload.Instance, seen: map[mesh.Edge]mesh.EdgeCount{}}
+	src := &source{instance: s.Workload.Instance, next: 1, seen: map[mesh.Edge]mesh.EdgeCount{}}
 	c.sources[src.instance] = src
 	c.watching.Go(func() {
 		err := s.Direct.Evidence(ctx, 0, func(b mesh.EvidenceBlock) error {
@@ -48,9 +48,10 @@ func (c *conductor) listen(ctx context.Context, s env.Sidecar) {
 
 // hear takes a block in.
 func (c *conductor) hear(src *source, b mesh.EvidenceBlock, at time.Duration) {
-	if src.heard && b.Seq > src.next {
-		src.lost += b.Seq - src.next
+	if b.Seq < src.next {
+		return // told again after a broken connection
 	}
+	src.lost += b.Seq - src.next
 	if d := at - b.End; !src.heard || d < src.offset {
 		src.offset = d
 	}
@@ -105,8 +106,7 @@ func (c *conductor) settle(ctx context.Context) error {
 	ended := c.rec.now()
 	timeout := time.NewTimer(quietTimeout)
 	defer timeout.Stop()
-	c.Waiting("the last evidence of the sidecars")
-	defer c.Waiting("")
+	defer c.Waiting("the last evidence of the sidecars")()
 	for {
 		if !c.late(ended) {
 			return nil

@@ -115,6 +115,9 @@ func (c *conductor) heldAt(instance string, told wire.Holding) {
 			}
 			return
 		}
+		if f.settled[instance] {
+			return // told before its last accounting, and heard after it
+		}
 		f.accounts[instance] = told.Accounting
 		if told.Accounting.State == mesh.LeaseLapsed && f.lapsed == "" {
 			f.lapsed = instance
@@ -132,7 +135,7 @@ func (c *conductor) moveFaults(ctx context.Context) error {
 	for _, f := range c.faults {
 		switch wanted := f.wanted(since, c.step); {
 		case f.refused != nil:
-			return errSelfCheck{"fault " + f.ID, f.refused.Error()}
+			return selfCheckError{"fault " + f.ID, f.refused.Error()}
 		case wanted && !f.armed:
 			if err := c.arm(f); err != nil {
 				return err
@@ -164,7 +167,7 @@ func (c *conductor) heal(ctx context.Context, f *faultRun) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
 			defer cancel()
 			a, err := h.Settle(ctx, f.ID)
-			c.healed <- func() { c.settledAt(f, h.instance, a, err) }
+			c.events <- func() { c.settledAt(f, h.instance, a, err) }
 		})
 	}
 }
@@ -200,12 +203,8 @@ func (c *conductor) healAll(ctx context.Context) {
 		select {
 		case e := <-c.events:
 			e()
-		case e := <-c.healed:
-			e()
 		case <-done:
-			for len(c.healed) > 0 {
-				(<-c.healed)()
-			}
+			c.carryOutPending()
 			return
 		}
 	}

@@ -2,11 +2,12 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"meshtest.dev/meshtest/journal"
@@ -23,31 +24,29 @@ const loadWindow = 250 * time.Millisecond
 type streamRun struct {
 	plan.Stream
 	timeline *load.Timeline
-	done     sync.WaitGroup
-	result   *load.Result // nil while it runs
+	ended    bool
+	result   *load.Result // nil until it ended, or when it could not be sent
 	err      error
 }
 
-// startLoads starts every stream. They end when stopped, or by themselves.
+// startLoads starts every stream, or none. They end when stopped, or by themselves; awaitLoads waits for them.
 func (c *conductor) startLoads(ctx context.Context) error {
+	var streams []load.Stream
 	for _, planned := range c.Plan.Streams {
 		s, err := c.stream(planned)
 		if err != nil {
 			return err
 		}
+		streams = append(streams, s)
+	}
+	for i, planned := range c.Plan.Streams {
 		run := &streamRun{Stream: planned, timeline: load.NewTimeline(loadWindow)}
 		c.loads = append(c.loads, run)
 		c.rec.record(journal.Load{Name: planned.Name, Target: planned.Target, Rate: planned.Shape, State: journal.Begun})
-		run.done.Go(func() {
-			result, err := load.Run(ctx, s, run.timeline.Add)
-			// The conductor may be waiting for the stream instead of for events, so this event has a place of its own.
-			run.err = err
-			select {
-			case c.events <- func() { c.loadEnded(run, result) }:
-			case <-ctx.Done():
-				run.result = result
-			}
-		})
+		go func() { // awaitLoads hears its last event
+			result, err := load.Run(ctx, streams[i], run.timeline.Add)
+			c.events <- func() { run.ended, run.result, run.err = true, result, err }
+		}()
 	}
 	return nil
 }
@@ -117,21 +116,25 @@ func curve(s spec.Stream) (load.Curve, error) {
 	}
 }
 
-// loadEnded notes the end of a stream.
-func (c *conductor) loadEnded(s *streamRun, r *load.Result) { s.result = r }
-
-// awaitLoads waits until every stream has ended, and records what each did.
-func (c *conductor) awaitLoads() {
-	for _, s := range c.loads {
-		s.done.Wait()
-	}
-	c.carryOutPending()
-	for _, s := range c.loads {
-		c.recordLoad(s)
-	}
+// loading reports whether a stream is under way.
+func (c *conductor) loading() bool {
+	return slices.ContainsFunc(c.loads, func(s *streamRun) bool { return !s.ended })
 }
 
-// carryOutPending carries out the events that came while nobody listened.
+// awaitLoads waits until every stream has ended, and records what each did. An error is that of a stream that could not be sent.
+func (c *conductor) awaitLoads() error {
+	for c.loading() {
+		(<-c.events)()
+	}
+	var errs []error
+	for _, s := range c.loads {
+		errs = append(errs, s.err)
+		c.recordLoad(s)
+	}
+	return errors.Join(errs...)
+}
+
+// carryOutPending carries out the events that are there.
 func (c *conductor) carryOutPending() {
 	for {
 		select {
@@ -148,13 +151,13 @@ func (c *conductor) recordLoad(s *streamRun) {
 	if r == nil {
 		return
 	}
-	errors := map[string]uint64{}
+	byError := map[string]uint64{}
 	for class, n := range r.Errors {
-		errors[string(class)] = n
+		byError[string(class)] = n
 	}
 	c.rec.record(journal.Load{
 		Name: s.Name, Target: s.Target, Rate: s.Shape, State: journal.Ended,
-		Scheduled: r.Scheduled, Sent: r.Sent, Completed: r.Completed, Errors: r.Bad(), ByStatus: r.Statuses, ByError: errors,
+		Scheduled: r.Scheduled, Sent: r.Sent, Completed: r.Completed, Errors: r.Bad(), ByStatus: r.Statuses, ByError: byError,
 		SlipP99: r.Slip.Quantile(.99), Latency: r.OK.Hist.AppendSparse(nil), LatencyMax: r.OK.Max,
 	})
 	for _, w := range s.timeline.Windows() {

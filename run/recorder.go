@@ -17,6 +17,7 @@ type recorder struct {
 	observe  func(time.Duration, journal.Event)
 	mu       sync.Mutex
 	err      error
+	closed   bool
 	dirty    chan struct{} // holds one token when there are states that are not on the disk
 	synced   sync.WaitGroup
 }
@@ -45,10 +46,14 @@ func (r *recorder) now() time.Duration { return time.Since(r.begin) }
 // end, and nothing can be told before.
 func (r *recorder) record(e journal.Event) {
 	r.keep(r.states.Append(e))
-	select {
-	case r.dirty <- struct{}{}:
-	default: // the sync that is due takes this one along
+	r.mu.Lock()
+	if !r.closed {
+		select {
+		case r.dirty <- struct{}{}:
+		default: // the sync that is due takes this one along
+		}
 	}
+	r.mu.Unlock()
 	if r.observe != nil {
 		r.observe(r.now(), e)
 	}
@@ -68,19 +73,32 @@ func (r *recorder) keep(err error) {
 }
 
 func (r *recorder) close() error {
+	r.mu.Lock()
+	r.closed = true
 	close(r.dirty)
+	r.mu.Unlock()
 	r.synced.Wait()
 	return errors.Join(r.err, r.states.Close(), r.evidence.Close())
 }
 
-// secrets are values of YAML keys that name credentials, and credentials in URLs.
-var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(?im)((?:password|passwd|secret|token|api[-_]?key|authorization|credential)[a-z0-9_-]*["']?\s*[:=]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}\n]+)`),
-	regexp.MustCompile(`(://[^/\s:@]+:)([^/\s@]+)(@)`),
+// secrets are what credentials look like in a scenario: everything behind a key that names one, to the end of the line or of the flow mapping; a block scalar behind such a key; the
+// argument behind such a flag; user information in a URL.
+var secrets = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`(?im)^(\s*(?:- )?["']?[\w.-]*` + secretWord + `[\w.-]*["']?\s*:\s*[|>][+-]?\d*)[ \t]*\n(?:[ \t]+.*\n?|[ \t]*\n)+`), "${1} [redacted]\n"},
+	{regexp.MustCompile(`(?im)(\b[\w.-]*` + secretWord + `[\w.-]*["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"|'(?:[^'\n]|'')*'|[^\s,}\]][^,}\]\n]*)`), "${1}[redacted]"},
+	{regexp.MustCompile(`(?i)(-{1,2}[\w-]*` + secretWord + `[\w-]*["']?\s*,\s*)("(?:[^"\\\n]|\\.)*"|'(?:[^'\n]|'')*'|[^\s,\]]+)`), "${1}[redacted]"},
+	{regexp.MustCompile(`(://)[^/\s@"']*:[^/\s@"']+(@)`), "${1}[redacted]${2}"},
 }
 
-// redact hides credentials in a text that goes into the journal.
+const secretWord = `(?:password|passwd|passphrase|pass|pwd|secret|token|api[-_]?key|private[-_]?key|access[-_]?key|authorization|credential|cookie)`
+
+// redact hides credentials in a text that goes into the journal. It would rather hide too much.
 func redact(text string) string {
-	text = secrets[0].ReplaceAllString(text, "${1}[redacted]")
-	return secrets[1].ReplaceAllString(text, "${1}[redacted]${3}")
+	for _, s := range secrets {
+		text = s.pattern.ReplaceAllString(text, s.with)
+	}
+	return text
 }

@@ -44,7 +44,13 @@ func (c *conductor) prepareRollout() error {
 		config.Steps = append(config.Steps, machineStep(step.Text, step.Step))
 	}
 	c.machine = rollout.New(config)
-	c.edge = &analyzer.Edge{Edge: r.Edge, Stable: r.Stable, Canary: r.Canary, Unit: analyzer.Unit(r.Judge)}
+	c.splits.routes = r.Split.Routes(c.Plan.Snapshot.Routes[mesh.HostPort(r.Host, r.Port)])
+	c.edge = &analyzer.Edge{Edge: r.Edge, Stable: r.Stable, Canary: r.Canary, Unit: analyzer.Unit(r.Judge), Routes: slices.Clone(c.splits.routes)}
+	for _, step := range r.Steps {
+		if h := step.Step.SetHeaderRoute; h != nil {
+			c.edge.Routes = append(c.edge.Routes, h.Name)
+		}
+	}
 	panel, err := newPanel(r.Analysis)
 	if err != nil {
 		return err
@@ -262,14 +268,14 @@ func (c *conductor) converge(at time.Duration) {
 	})
 }
 
-// errSelfCheck is a self-check that cannot wait until the end.
-type errSelfCheck struct{ name, reason string }
+// selfCheckError is a self-check that cannot wait until the end.
+type selfCheckError struct{ name, reason string }
 
-func (e errSelfCheck) Error() string { return e.name + ": " + e.reason }
+func (e selfCheckError) Error() string { return e.name + ": " + e.reason }
 
 func (c *conductor) checkConvergence() error {
 	if c.split.refused != nil {
-		return errSelfCheck{"convergence", c.split.refused.Error()}
+		return selfCheckError{"convergence", c.split.refused.Error()}
 	}
 	if c.split.done || c.machine == nil || c.rec.now() < c.split.since+convergeTimeout {
 		return nil
@@ -279,7 +285,7 @@ func (c *conductor) checkConvergence() error {
 		missing = append(missing, instance)
 	}
 	slices.Sort(missing)
-	return errSelfCheck{"convergence", fmt.Sprintf("%s never acknowledged generation %s (waited %s)", strings.Join(missing, ", "), c.split.generation, convergeTimeout)}
+	return selfCheckError{"convergence", fmt.Sprintf("%s never acknowledged generation %s (waited %s)", strings.Join(missing, ", "), c.split.generation, convergeTimeout)}
 }
 
 func (c *conductor) recordJudgement(j analyzer.Judgement, now bool) {

@@ -31,8 +31,8 @@ type Options struct {
 	Version     string // of meshtest
 	// Observe hears every event of the journal as it is recorded. It must not block. May be nil.
 	Observe func(at time.Duration, e journal.Event)
-	// Waiting hears what the run waits for; "" when for nothing. May be nil.
-	Waiting func(what string)
+	// Waiting hears what the run waits for, until done is called. May be nil.
+	Waiting func(what string) (done func())
 	// Keep leaves the environment standing after the verdict until the context ends.
 	Keep bool
 }
@@ -105,6 +105,9 @@ func (c *conductor) started() journal.Started {
 func (c *conductor) conduct(ctx context.Context) Result {
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // of everything that watches, until the environment goes down
 	defer end()
+	if err := c.prepare(); err != nil {
+		return c.conclude(ctx, err)
+	}
 	if err := c.phase("environment", func() error { return c.standUp(ctx) }); err != nil {
 		return c.conclude(ctx, err)
 	}
@@ -120,7 +123,7 @@ func (c *conductor) conduct(ctx context.Context) Result {
 		}
 	}
 	if err := c.phase("teardown", c.tearDown); err != nil && result.Verdict != Aborted {
-		return Result{Verdict: Invalid, ExitCode: Invalid.exitCode(), Reason: err.Error(), Outcome: result.Outcome}
+		return Result{Verdict: Invalid, ExitCode: Invalid.exitCode(), Reason: fmt.Sprintf("%v (the verdict was %s: %s)", err, result.Verdict, result.Reason), Outcome: result.Outcome}
 	}
 	return result
 }
@@ -129,6 +132,7 @@ func (c *conductor) conduct(ctx context.Context) Result {
 func (c *conductor) drive(ctx, life context.Context) error {
 	c.watch(life)
 	c.rec.record(journal.Config{Generation: "1", State: journal.Converged, Sidecars: len(c.sidecars), Change: "the first configuration"})
+	defer c.querying.Wait()
 	driving, stop := context.WithTimeoutCause(ctx, c.Plan.Timeout, guardStop(fmt.Sprintf("the run took longer than its timeout of %s", c.Plan.Timeout)))
 	defer stop()
 	err := c.phase("load", func() error { return c.perform(driving) })

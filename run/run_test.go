@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/analyzer"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/plan"
@@ -115,6 +116,7 @@ func saboteurFault(a mesh.Accounting) (*conductor, *faultRun) {
 	f.ever = true
 	f.accounts["a-v1-1"], f.settled["a-v1-1"] = a, true
 	c.holders = []holder{{instance: "a-v1-1", service: "a"}}
+	c.faults = []*faultRun{f}
 	return c, f
 }
 
@@ -132,7 +134,7 @@ func TestAFaultHasToHaveDoneWhatItSays(t *testing.T) {
 	}{
 		{name: "it did", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98}, seen: 98},
 		{name: "nothing to act on", account: mesh.Accounting{State: mesh.LeaseReleased}, reason: "matched 0 requests"},
-		{name: "does nothing", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000}, reason: "did nothing"},
+		{name: "does nothing", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000}, reason: "aborted 0 of 1000"},
 		{name: "says more than callers saw", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98}, seen: 0, reason: "callers saw 0"},
 		{name: "far too often", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 300}, seen: 300, reason: "aborted 300 of 1000"},
 		{name: "residue", account: mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98, Active: 1}, seen: 98, reason: "outlived"},
@@ -155,6 +157,52 @@ func TestAFaultHasToHaveDoneWhatItSays(t *testing.T) {
 		require.Equal(t, tt.reason == "", ok, "%s: %s", tt.name, reason)
 		require.Contains(t, reason, tt.reason, tt.name)
 	}
+}
+
+// Callers cannot tell one fault of an edge from another.
+func TestTwoFaultsOnOneEdgeAddUp(t *testing.T) {
+	t.Parallel()
+	c, f := saboteurFault(mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98})
+	g := newFaultRun(f.Fault)
+	g.ever = true
+	g.accounts["a-v1-1"], g.settled["a-v1-1"] = mesh.Accounting{State: mesh.LeaseReleased, Matched: 902, Aborted: 90}, true
+	c.faults = append(c.faults, g)
+	c.tally.cells[tallyKey{edge: mesh.Edge{From: "a", To: "b"}}] = &tallied{requests: 1000, byFault: 188}
+	for _, one := range c.faults {
+		reason, ok := c.checkFault(one)
+		require.True(t, ok, reason)
+	}
+}
+
+// A fault that had few requests to act on may have spared them all.
+func TestAFaultMayDoNothingByChance(t *testing.T) {
+	t.Parallel()
+	c, f := saboteurFault(mesh.Accounting{State: mesh.LeaseReleased, Matched: 43})
+	f.Abort.Share = .01
+	reason, ok := c.checkFault(f)
+	require.True(t, ok, reason)
+}
+
+func TestOnlyTheRolloutsOwnRoutesAreItsSplit(t *testing.T) {
+	t.Parallel()
+	c := newConductor(Options{Plan: &plan.Plan{Rollout: &plan.Rollout{Stable: "prod", Canary: "canary"}}}, nil)
+	edge := mesh.Edge{From: "a", To: "b"}
+	c.edge = &analyzer.Edge{Edge: edge}
+	c.splits.routes = []string{"primary"}
+	g := mesh.Generation{Epoch: 1, Counter: 1}
+	c.splits.asked = []asked{{g, .05}}
+	cells := []mesh.EvidenceCell{
+		{Edge: edge, Route: "primary", Version: "prod", Share: .95, Generation: g, Requests: 950},
+		{Edge: edge, Route: "primary", Version: "canary", Share: .05, Generation: g, Requests: 50},
+		{Edge: edge, Route: "pinned", Version: "prod", Share: 1, Generation: g, Requests: 400},
+	}
+	require.NoError(t, c.watchSplit(mesh.EvidenceBlock{Cells: cells}))
+	reason, ok := c.checkSplit()
+	require.True(t, ok, reason)
+	cells[0].Version, cells[1].Version = "canary", "prod"
+	require.NoError(t, c.watchSplit(mesh.EvidenceBlock{Cells: cells}))
+	_, ok = c.checkSplit()
+	require.False(t, ok, "swapped versions")
 }
 
 func TestASilentLoadIsFound(t *testing.T) {
@@ -195,9 +243,24 @@ func TestSplitIsComparedWithWhatWasAskedFor(t *testing.T) {
 
 func TestCredentialsAreHidden(t *testing.T) {
 	t.Parallel()
-	text := redact("env: {DB_PASSWORD: hunter2, API_TOKEN: \"abc def\"}\nurl: http://me:secret@host/\nsecretRef:   xyz\nplain: text")
-	for _, secret := range []string{"hunter2", "abc def", "me:secret", "xyz"} {
+	text := redact(`env: {DB_PASSWORD: hunter2, API_TOKEN: "abc def", OTHER: kept1}
+url: http://me:letmein@host/
+redis: redis://:onlypw@host/
+secretRef:   xyz
+headers: {Authorization: Bearer abc.def.ghi, x-dev-user: super-secret}
+authorization: Basic dXNlcjpwYXNz
+DB_PASS: qwerty
+command: [server, --token, tok123, --port, "80"]
+other: [server, "--api-key=key123"]
+password: >-
+  correct horse
+  battery staple
+plain: kept2
+`)
+	for _, secret := range []string{"hunter2", "abc def", "letmein", "onlypw", "xyz", "abc.def", "ghi", "dXNlc", "qwerty", "tok123", "key123", "horse", "staple"} {
 		require.NotContains(t, text, secret)
 	}
-	require.Contains(t, text, "plain: text")
+	for _, kept := range []string{"kept1", "kept2", "@host/", "x-dev-user: super-secret", "--port"} {
+		require.Contains(t, text, kept)
+	}
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -15,8 +16,9 @@ type asked struct {
 
 // splitCheck compares what the versions got with what the run itself asked for, whatever the sidecars say of it.
 type splitCheck struct {
-	asked []asked
-	wrong string // the first contradiction that chance cannot explain
+	routes []string // that the roll-out weights
+	asked  []asked
+	wrong  string // the first contradiction that chance cannot explain
 }
 
 // want is the share of the canary that the run asked for in a generation.
@@ -30,12 +32,12 @@ func (s *splitCheck) want(g mesh.Generation) float64 {
 	return share
 }
 
-// watchSplit counts the requests of a block that a split sent.
+// watchSplit counts the requests of a block that the roll-out's split sent.
 func (c *conductor) watchSplit(b mesh.EvidenceBlock) error {
 	r := c.Plan.Rollout
 	got := map[float64][]uint64{}
 	for _, cell := range b.Cells {
-		if cell.Edge != c.edge.Edge || c.headerRoute(cell.Route) || (cell.Version != r.Canary && cell.Version != r.Stable) {
+		if cell.Edge != c.edge.Edge || !slices.Contains(c.splits.routes, cell.Route) || (cell.Version != r.Canary && cell.Version != r.Stable) {
 			continue
 		}
 		want := c.splits.want(cell.Generation)
@@ -57,14 +59,4 @@ func (c *conductor) watchSplit(b mesh.EvidenceBlock) error {
 		}
 	}
 	return nil
-}
-
-// headerRoute reports whether a route is one of the roll-out's header routes.
-func (c *conductor) headerRoute(name string) bool {
-	for _, step := range c.Plan.Rollout.Steps {
-		if step.Step.SetHeaderRoute != nil && step.Step.SetHeaderRoute.Name == name {
-			return true
-		}
-	}
-	return false
 }

@@ -103,23 +103,28 @@ func (c *checker) onlyFor(path, what string, names ...string) {
 	}
 }
 
+// thresholds checks the fixed bound of a built-in check: a least success rate, or a longest duration.
 func (c *checker) thresholds(path string, k Check) {
 	where := join(path, "thresholdRange")
 	if k.ThresholdRange == nil {
 		c.problem("MT1103", where, "compare: threshold needs a thresholdRange", "such as thresholdRange: {min: 99} or {max: 500ms}")
 		return
 	}
-	if k.ThresholdRange.Min == nil && k.ThresholdRange.Max == nil && !c.incomplete(where) {
-		c.problem("MT1107", where, "min or max is needed", "")
+	bound, name, other, otherName := k.ThresholdRange.Min, "min", k.ThresholdRange.Max, "max"
+	if k.Name == CheckDuration {
+		bound, name, other, otherName = other, otherName, bound, name
 	}
-	for name, b := range map[string]*Bound{"min": k.ThresholdRange.Min, "max": k.ThresholdRange.Max} {
-		switch {
-		case b == nil:
-		case k.Name == CheckDuration && !b.IsDuration:
-			c.problem("MT1105", join(where, name), "must be a duration", "such as 500ms")
-		case k.Name == CheckSuccessRate && (b.IsDuration || b.Percent < 0 || b.Percent > 100):
-			c.problem("MT1105", join(where, name), "must be a percentage, 0 to 100", "such as 99")
-		}
+	if other != nil {
+		c.problem("MT1207", join(where, otherName), fmt.Sprintf("%s has no %s", k.Name, otherName), "remove it")
+	}
+	switch {
+	case bound == nil && !c.incomplete(where):
+		c.problem("MT1107", where, name+" is needed", map[string]string{"min": "such as min: 99", "max": "such as max: 500ms"}[name])
+	case bound == nil:
+	case k.Name == CheckDuration && (!bound.IsDuration || bound.Duration <= 0):
+		c.problem("MT1105", join(where, name), "must be a duration", "such as 500ms")
+	case k.Name == CheckSuccessRate && (bound.IsDuration || bound.Percent <= 0 || bound.Percent >= 100):
+		c.problem("MT1105", join(where, name), "must be a percentage above 0 and below 100", "such as 99: that nothing ever fails can never be shown")
 	}
 }
 

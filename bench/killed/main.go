@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"meshtest.dev/meshtest/bench/rig"
@@ -28,7 +27,7 @@ const grace = 15 * time.Second
 
 func main() {
 	kills := flag.Int("kills", 10, "runs to kill")
-	within := flag.Duration("within", 20*time.Second, "kill at a random moment within this time")
+	within := flag.Duration("within", 26*time.Second, "kill at a random moment within this time; a run takes about 25 s")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of the random moments")
 	flag.Parse()
 	fmt.Println("seed", *seed)
@@ -71,6 +70,7 @@ func measure(kills int, within time.Duration, random *rand.Rand) error {
 }
 
 func killOne(binary, out string, after time.Duration) (left []string, verdict string, err error) {
+	before := marked()
 	cmd := exec.Command(binary, "run", "canary-promote", "--progress", "none", "--out", out)
 	if err := cmd.Start(); err != nil {
 		return nil, "", err
@@ -84,22 +84,28 @@ func killOne(binary, out string, after time.Duration) (left []string, verdict st
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	<-ctx.Done()
+	for thing := range marked() {
+		if !before[thing] {
+			left = append(left, thing)
+		}
+	}
 	story, err := reports.Open(out)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		verdict = "aborted" // killed before there was a journal
 	case err != nil:
 		verdict = err.Error()
+	case !story.Killed:
+		verdict = "aborted" // it was faster than the kill
 	default:
 		verdict = story.Finished.Verdict
-		left = remains(story.Started.Run)
 	}
 	return left, verdict, nil
 }
 
-// remains are processes that carry the run's mark, and the run's runtime directories.
-func remains(run string) []string {
-	var found []string
+// marked are all processes that carry a run's mark, and all runtime directories, whatever their run.
+func marked() map[string]bool {
+	found := map[string]bool{}
 	mark := []byte(supervisor.Marker + "=")
 	processes, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range processes {
@@ -108,15 +114,16 @@ func remains(run string) []string {
 			continue
 		}
 		for _, variable := range bytes.Split(environ, []byte{0}) {
-			if bytes.HasPrefix(variable, mark) && strings.HasSuffix(string(variable), "/"+run) {
+			if bytes.HasPrefix(variable, mark) {
 				name, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
-				found = append(found, filepath.Dir(path)+" "+string(bytes.ReplaceAll(name, []byte{0}, []byte{' '})))
+				found[filepath.Dir(path)+" "+string(bytes.ReplaceAll(name, []byte{0}, []byte{' '}))] = true
 			}
 		}
 	}
 	for _, root := range supervisor.Roots() {
-		if _, err := os.Lstat(filepath.Join(root, run)); err == nil {
-			found = append(found, filepath.Join(root, run))
+		runs, _ := os.ReadDir(root)
+		for _, run := range runs {
+			found[filepath.Join(root, run.Name())] = true
 		}
 	}
 	return found

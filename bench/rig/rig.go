@@ -87,7 +87,7 @@ func (o Outcome) Phase(name string) time.Duration {
 	return o.Story.Phases[i].End - o.Story.Phases[i].Start
 }
 
-// Each calls do for every index below n, so many at a time, and returns the first error.
+// Each calls do for every index below n, so many at a time, and returns the errors, joined.
 func Each(n, parallel int, do func(i int) error) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex

@@ -16,7 +16,7 @@ import (
 
 func main() {
 	seeds := flag.Int("seeds", 20, "seeds of each scenario")
-	parallel := flag.Int("parallel", 2, "runs at a time")
+	parallel := flag.Int("parallel", 1, "runs at a time")
 	flag.Parse()
 	if err := measure(*seeds, *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "verdicts:", err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"meshtest.dev/meshtest/internal/term"
 	"meshtest.dev/meshtest/journal"
@@ -25,7 +26,7 @@ type console struct {
 	began   time.Time
 
 	phase     string
-	waits     []string
+	waits     []*string
 	steps     []stepLine
 	judgement journal.Judgement
 	started   int
@@ -104,25 +105,34 @@ func (c *console) tellWaits() {
 			return
 		case <-ticker.C:
 			c.mu.Lock()
-			what := c.waits
+			what := c.waitsFor()
 			c.mu.Unlock()
-			if len(what) > 0 {
-				c.line(time.Since(c.began), "waiting for "+what[len(what)-1])
+			if what != "" {
+				c.line(time.Since(c.began), "waiting for "+what)
 			}
 		}
 	}
 }
 
-func (c *console) waiting(what string) {
+// waiting shows what is being waited for until done is called.
+func (c *console) waiting(what string) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if what == "" {
-		c.waits = c.waits[:max(len(c.waits)-1, 0)]
-		return
+	w := &what
+	c.waits = append(c.waits, w)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waits = slices.DeleteFunc(c.waits, func(other *string) bool { return other == w })
 	}
-	if !slices.Contains(c.waits, what) {
-		c.waits = append(c.waits, what)
+}
+
+// waitsFor is what has been waited for the longest, "" for nothing.
+func (c *console) waitsFor() string {
+	if len(c.waits) == 0 {
+		return ""
 	}
+	return *c.waits[0]
 }
 
 func (c *console) region() []string {
@@ -142,15 +152,15 @@ func (c *console) region() []string {
 	if c.judgement.Verdict != "" {
 		lines = append(lines, fmt.Sprintf("  canary: %d requests, %d failed", c.judgement.CanaryRequests, c.judgement.CanaryFailed))
 		for _, check := range c.judgement.Checks {
-			lines = append(lines, "  "+c.checkLine(check))
+			lines = append(lines, "  "+strings.ReplaceAll(c.checkLine(check), "\n", " "))
 		}
 	}
 	status := fmt.Sprintf("  %5.1f s  %s", time.Since(c.began).Seconds(), c.phase)
 	if c.phase == "environment" {
 		status += fmt.Sprintf(", %d of %d applications ready", c.ready, c.started)
 	}
-	if len(c.waits) > 0 {
-		status += ", waiting for " + c.waits[len(c.waits)-1]
+	if what := c.waitsFor(); what != "" {
+		status += ", waiting for " + what
 	}
 	return append(lines, c.term.Paint(term.Faint, status))
 }
@@ -171,8 +181,18 @@ func (c *console) observe(at time.Duration, e journal.Event) {
 		return
 	}
 	if text := c.hear(e); text != "" {
-		c.line(at, text)
+		c.line(at, printable(text))
 	}
+}
+
+// printable keeps what applications wrote, and reasons quote, from steering the terminal; our own styles pass.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && r != '\x1b' && unicode.IsControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
 }
 
 // hear takes an event into the live region and returns its line, "" when it has none.

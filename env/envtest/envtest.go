@@ -43,7 +43,7 @@ func (w *watcher) Process(p env.Process) {
 	w.states[p.Name] = p.State
 }
 
-func (w *watcher) Waiting(string) {}
+func (w *watcher) Waiting(string) func() { return func() {} }
 
 // living are the processes that have not ended.
 func (w *watcher) living() []string {

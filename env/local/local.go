@@ -147,8 +147,24 @@ func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watche
 	return m, e.start(ctx, m)
 }
 
-// start starts every process, applications beside everything else, and returns when all are ready.
+// start starts every process, and returns when all are ready or one that has to live has ended.
 func (e *Environment) start(ctx context.Context, m *Mesh) error {
+	starting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	up := make(chan error, 1)
+	go func() { up <- e.startAll(starting, m) }()
+	select {
+	case err := <-up:
+		return err
+	case err := <-m.failed:
+		cancel(err)
+		<-up // it fails of the same
+		return err
+	}
+}
+
+// startAll starts applications beside everything else.
+func (e *Environment) startAll(ctx context.Context, m *Mesh) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, in := range m.plan.instances {
 		if in.app != nil {

@@ -74,8 +74,7 @@ func (m *Mesh) configureAll(ctx context.Context) error {
 		}
 	}
 	what := fmt.Sprintf("%d sidecars to acknowledge generation %s", len(missing), applied.Generation)
-	m.watch.Waiting(what)
-	defer m.watch.Waiting("")
+	defer m.watch.Waiting(what)()
 	ctx, cancel := context.WithTimeout(ctx, convergeTimeout)
 	defer cancel()
 	var refused error

@@ -5,13 +5,17 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"meshtest.dev/meshtest/control/wire"
@@ -140,7 +144,7 @@ func (e *Environment) startControl(ctx context.Context, m *Mesh) error {
 	return m.listening(ctx, m.control)
 }
 
-// listening returns when somebody listens on a socket of the mesh, or a process that should live has ended.
+// listening returns when somebody listens on a socket of the mesh.
 func (m *Mesh) listening(ctx context.Context, socket string) error {
 	for {
 		conn, err := wire.Unix(socket)(ctx)
@@ -150,8 +154,6 @@ func (m *Mesh) listening(ctx context.Context, socket string) error {
 		timer := time.NewTimer(firstLook)
 		select {
 		case <-timer.C:
-		case failed := <-m.failed:
-			return failed
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -191,8 +193,11 @@ func (e *Environment) startApplication(ctx context.Context, m *Mesh, in *instanc
 	p, err := m.spawn(ctx, supervisor.Spec{
 		Name: in.name, Path: command[0], Args: command[1:], Dir: m.deployment.Dir, Env: in.environment(start.Env),
 	}, net.JoinHostPort(in.host, strconv.Itoa(in.port)), func(supervisor.ExitStatus) {})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, exec.ErrNotFound) || errors.Is(err, syscall.ENOEXEC) {
+		return &env.NotReady{Workload: in.app.Workload, Reason: err.Error()} // the program's own fault
+	}
 	if err != nil {
-		return &env.NotReady{Workload: in.app.Workload, Reason: err.Error()}
+		return err
 	}
 	return m.awaitReady(ctx, in, p)
 }

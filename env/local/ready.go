@@ -31,8 +31,7 @@ func (m *Mesh) awaitReady(ctx context.Context, in *instance, p *supervisor.Proce
 	if in.app.Readiness.Path != "" {
 		what = fmt.Sprintf("%s to answer 2xx on http://%s%s", in.name, address, in.app.Readiness.Path)
 	}
-	m.watch.Waiting(what)
-	defer m.watch.Waiting("")
+	defer m.watch.Waiting(what)()
 	ready, cancel := context.WithTimeout(ctx, in.app.Readiness.Timeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 // Command killed kills meshtest with SIGKILL at random moments of a run, and looks 15 seconds later for what is left: processes that carry the run's mark, sockets, files
 // outside the run's folder. The journal that remains has to render a report that says "aborted".

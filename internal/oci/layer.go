@@ -49,10 +49,26 @@ func NewLayer(files ...File) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{entries: entries}
+	return layerOf(partsOf(entries))
+}
+
+// TarLayer makes a layer of a tar archive of this machine that is not compressed, for a file system with owners, devices or times that NewLayer does
+// not keep. The archive is not held in memory, and must not change while the layer is used.
+func TarLayer(archive string) (v1.Layer, error) {
+	info, err := os.Stat(archive)
+	if err != nil {
+		return nil, fmt.Errorf("packing a layer: %w", err)
+	}
+	return layerOf([]part{{source: archive, size: info.Size()}})
+}
+
+// layerOf reads the parts once to know their digest.
+func layerOf(parts []part) (v1.Layer, error) {
+	l := &layer{parts: parts}
 	sum := sha256.New()
-	r := newReader(entries)
+	r := &reader{parts: parts}
 	defer r.Close()
+	var err error
 	if l.size, err = io.Copy(sum, r); err != nil {
 		return nil, fmt.Errorf("packing a layer: %w", err)
 	}
@@ -159,11 +175,11 @@ func encode(h tar.Header, e entry) (entry, error) {
 	return e, nil
 }
 
-// layer implements v1.Layer over files. Nothing is compressed, so what is distributed is what is unpacked.
+// layer implements v1.Layer over parts of an archive. Nothing is compressed, so what is distributed is what is unpacked.
 type layer struct {
-	entries []entry
-	digest  v1.Hash
-	size    int64
+	parts  []part
+	digest v1.Hash
+	size   int64
 }
 
 func (l *layer) Digest() (v1.Hash, error)            { return l.digest, nil }
@@ -172,7 +188,7 @@ func (l *layer) Size() (int64, error)                { return l.size, nil }
 func (l *layer) MediaType() (types.MediaType, error) { return types.DockerUncompressedLayer, nil }
 func (l *layer) Compressed() (io.ReadCloser, error)  { return l.Uncompressed() }
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	return &verified{reader: newReader(l.entries), sum: sha256.New(), want: l.digest}, nil
+	return &verified{reader: &reader{parts: l.parts}, sum: sha256.New(), want: l.digest}, nil
 }
 
 // verified passes bytes through and fails at their end when they are not those that were promised.
@@ -191,7 +207,7 @@ func (v *verified) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// reader is the archive of entries as a stream: at most one file is open, and nothing is held in memory but headers and data.
+// reader is an archive as a stream: at most one file is open, and nothing is held in memory but headers and data.
 type reader struct {
 	parts []part
 	open  io.ReadCloser
@@ -204,7 +220,8 @@ type part struct {
 	size   int64
 }
 
-func newReader(entries []entry) *reader {
+// partsOf is the archive of these entries.
+func partsOf(entries []entry) []part {
 	var parts []part
 	for _, e := range entries {
 		parts = append(parts, part{bytes: e.header})
@@ -217,7 +234,7 @@ func newReader(entries []entry) *reader {
 			parts = append(parts, part{bytes: make([]byte, block-rest)})
 		}
 	}
-	return &reader{parts: append(parts, part{bytes: make([]byte, endOfTar)})}
+	return append(parts, part{bytes: make([]byte, endOfTar)})
 }
 
 func (r *reader) Read(p []byte) (int, error) {

@@ -38,6 +38,8 @@ type Config struct {
 	Env []string
 	// Labels are the image's labels.
 	Labels map[string]string
+	// StopSignal is what asks the program to end; empty means SIGTERM.
+	StopSignal string
 	// Architecture is a GOARCH. Empty means this program's. The system is always linux.
 	Architecture string
 }
@@ -72,6 +74,7 @@ func NewImage(config Config, layers ...v1.Layer) (v1.Image, error) {
 		Env:        slices.Sorted(slices.Values(config.Env)),
 		Labels:     config.Labels,
 		WorkingDir: "/",
+		StopSignal: config.StopSignal,
 	}
 	if image, err = mutate.ConfigFile(image, file); err != nil {
 		return nil, fmt.Errorf("making an image: %w", err)

@@ -140,6 +140,22 @@ func TestLayerEntries(t *testing.T) {
 	requireHonest(t, l)
 }
 
+func TestALayerOfAnArchiveIsTheArchive(t *testing.T) {
+	t.Parallel()
+	r, err := layer(t, oci.File{Path: "etc/conf", Data: []byte("conf")}).Uncompressed()
+	require.NoError(t, err)
+	content, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	archive := write(t, string(content), time.Now())
+	l, err := oci.TarLayer(archive)
+	require.NoError(t, err)
+	requireHonest(t, l)
+	require.Equal(t, digest(t, layer(t, oci.File{Path: "etc/conf", Data: []byte("conf")})), digest(t, l))
+	_, err = oci.TarLayer(archive + ".none")
+	require.ErrorContains(t, err, "packing a layer")
+}
+
 func TestLayersThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -187,6 +203,7 @@ func TestConfigFields(t *testing.T) {
 		User:         "0",
 		Env:          []string{"B=2", "A=1"},
 		Labels:       map[string]string{"dev.meshtest": "true"},
+		StopSignal:   "SIGINT",
 		Architecture: "arm64",
 	}, app).ConfigFile()
 	require.NoError(t, err)
@@ -196,6 +213,7 @@ func TestConfigFields(t *testing.T) {
 		User:       "0",
 		Env:        []string{"A=1", "B=2"},
 		Labels:     map[string]string{"dev.meshtest": "true"},
+		StopSignal: "SIGINT",
 		WorkingDir: "/",
 	}, file.Config)
 	require.Equal(t, "linux", file.OS)

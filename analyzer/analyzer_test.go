@@ -146,6 +146,12 @@ func TestHeaderRouteIsComparedWithTheSameStreamOnStable(t *testing.T) {
 	p.Observe([]Observation{{Stratum: "primary@0", Stream: "testers", Arm: Baseline, Requests: 100, Failed: 100}})
 	p.Observe([]Observation{{Stratum: "testers@1", Stream: "testers", Arm: Canary, Share: 1, Requests: 50, Failed: 50}})
 	require.NotEqual(t, Bad, p.Judgement().Verdict)
+	// What a fault on the edge failed is not the canary's doing, and under any other fault the past is no measure.
+	p = newTestPanel(t)
+	p.Observe([]Observation{{Stratum: "primary@0", Stream: "testers", Arm: Baseline, Requests: 100}})
+	p.Observe([]Observation{{Stratum: "testers@1", Stream: "testers", Arm: Canary, Share: 1, Requests: 50, Failed: 50, ByFault: 50}})
+	p.Observe([]Observation{{Stratum: "testers@1", Stream: "testers", Arm: Canary, Share: 1, Requests: 50, Failed: 50, Disturbed: true}})
+	require.NotEqual(t, Bad, p.Judgement().Verdict)
 	// Without a history of the stream there is nothing to compare with.
 	p = newTestPanel(t)
 	p.Observe([]Observation{{Stratum: "testers@1", Stream: "strangers", Arm: Canary, Share: 1, Requests: 50, Failed: 50}})

@@ -26,6 +26,8 @@ type Edge struct {
 	Unit   Unit
 	Routes []string // of the roll-out: its split and its header routes; what other routes send is no comparison
 	block  uint64
+
+	Disturbed bool // a fault is in force, see [Observation]
 }
 
 // Observe returns the observations in a block of evidence; at is the block's end on the run's clock. Cells of other edges and versions are no evidence here.
@@ -40,14 +42,14 @@ func (e *Edge) Observe(b mesh.EvidenceBlock, at time.Duration) ([]Observation, e
 			Block: e.block, At: at,
 			Stream: c.Stream,
 			Arm:    Baseline, Share: 1 - c.Share,
-			Requests: c.Requests, Failed: c.Failed,
+			Requests: c.Requests, Failed: c.Failed, ByFault: c.ByFault, Disturbed: e.Disturbed,
 		}
 		if c.Version == e.Canary {
 			o.Arm, o.Share = Canary, c.Share
 		}
 		o.Stratum = stratum(c.Route, o.Share)
 		if e.Unit == Attempts {
-			o.Requests, o.Failed = c.Attempts, c.AttemptsKO
+			o.Requests, o.Failed, o.ByFault = c.Attempts, c.AttemptsKO, min(c.ByFault, c.AttemptsKO)
 		}
 		if len(c.Latency) > 0 {
 			o.Latency = &hist.Histogram{}

@@ -49,20 +49,27 @@ func (c *ErrorRate) Observe(block []Observation) {
 		c.observeHeader(o)
 	}
 	for _, o := range s.alone {
-		c.bank(o.Stream).put(o.Requests, o.Failed)
+		if !o.Disturbed {
+			c.bank(o.Stream).put(o.Requests, o.Failed-min(o.ByFault, o.Failed))
+		}
 	}
 }
 
 // observeHeader compares each canary request by itself, successes first: a block ends early only behind a failure, so that is the order in which they came.
+// What an injected fault failed is nobody's fault here: the past knows no such fault.
 func (c *ErrorRate) observeHeader(o Observation) {
+	if o.Disturbed {
+		return
+	}
+	failed := o.Failed - min(o.ByFault, o.Failed)
 	b := c.bank(o.Stream)
 	for i := range o.Requests {
 		canary := sequential.Arm{Requests: 1}
-		if i >= o.Requests-o.Failed {
+		if i >= o.Requests-failed {
 			canary.Events = 1
 		}
-		requests, failed := b.draw()
-		c.add(sequential.Block{Canary: canary, Baseline: sequential.Arm{Requests: requests, Events: failed}})
+		drawn, drawnFailed := b.draw()
+		c.add(sequential.Block{Canary: canary, Baseline: sequential.Arm{Requests: drawn, Events: drawnFailed}})
 	}
 }
 

@@ -44,7 +44,10 @@ type Observation struct {
 	Share    float64 // the chance with which the rule's split chooses the canary; 0 or 1: it does not split
 	Requests uint64
 	Failed   uint64
-	Latency  *hist.Histogram // of requests that succeeded; nil: none did
+	ByFault  uint64 // of the failed: an injected fault on the judged edge answered
+	// Disturbed says that a fault was in force that changes more than what ByFault counts. Both arms of a split feel it alike; a stream that is compared with its own past does not.
+	Disturbed bool
+	Latency   *hist.Histogram // of requests that succeeded; nil: none did
 }
 
 // Check is the state of one check.

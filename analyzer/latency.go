@@ -73,7 +73,7 @@ func (c *Duration) Observe(block []Observation) {
 		c.baseline.Merge(&split.baseline.latency)
 	}
 	for _, o := range s.headers {
-		if o.Latency == nil {
+		if o.Latency == nil || o.Disturbed {
 			continue
 		}
 		drawn := c.bank(o.Stream).draw(o.Latency.Count())
@@ -82,7 +82,7 @@ func (c *Duration) Observe(block []Observation) {
 		c.add(sequential.LatencyBlock{Canary: o.Latency, Baseline: drawn})
 	}
 	for _, o := range s.alone {
-		if o.Latency == nil {
+		if o.Latency == nil || o.Disturbed {
 			continue
 		}
 		c.bank(o.Stream).put(o.Latency)

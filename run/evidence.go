@@ -77,6 +77,7 @@ func (c *conductor) hear(src *source, b mesh.EvidenceBlock, at time.Duration) {
 	if c.machine.Outcome() != rollout.None {
 		return // after the decision evidence decides nothing any more
 	}
+	c.edge.Disturbed = c.disturbed(at)
 	observed, err := c.edge.Observe(b, src.until)
 	if err != nil {
 		src.failure = err

@@ -22,6 +22,7 @@ type faultRun struct {
 	lapsed   string                     // the executor at which a lease lapsed
 	accounts map[string]mesh.Accounting // newest, by executor
 	settled  map[string]bool            // executors that gave their last accounting
+	ended    time.Duration              // when it was healed last, on the run's clock
 }
 
 func newFaultRun(f plan.Fault) *faultRun {
@@ -160,7 +161,7 @@ func (c *conductor) arm(f *faultRun) error {
 
 // heal ends a fault without waiting for its last accounting, so that nothing else is held up.
 func (c *conductor) heal(ctx context.Context, f *faultRun) {
-	f.armed = false
+	f.armed, f.ended = false, c.rec.now()
 	clear(f.settled)
 	for _, h := range c.holdersOf(f) {
 		c.settling.Go(func() {
@@ -186,6 +187,20 @@ func (c *conductor) settledAt(f *faultRun, instance string, a mesh.Accounting, e
 	c.rec.record(journal.Fault{
 		ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: journal.FaultHealed, Matched: total.Matched, Injected: total.Injected(), Residue: total.Active,
 	})
+}
+
+// aftermath is how long after its end a fault may still show in the evidence.
+const aftermath = 2 * time.Second
+
+// disturbed reports whether a fault is in force, or just was, that changes more on the judged edge than what its own answers are.
+func (c *conductor) disturbed(now time.Duration) bool {
+	for _, f := range c.faults {
+		onlyAnswers := f.From == c.edge.Edge.From && f.To == c.edge.Edge.To && f.Delay == nil
+		if f.ever && !onlyAnswers && (f.armed || now < f.ended+aftermath) {
+			return true
+		}
+	}
+	return false
 }
 
 // healAll ends every fault that is in force and waits until each sidecar has said so, or does not answer.

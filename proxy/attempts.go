@@ -98,9 +98,7 @@ func (s *stream) try() outcome {
 		s.srv.count.stale.Inc()
 		o = s.send(pool, true)
 	}
-	if o.kind != stopped {
-		s.count(o.kind != answered || mesh.Failed(o.status))
-	}
+	s.count(o.kind != answered || mesh.Failed(o.status)) // one that was stopped was sent, too
 	return o
 }
 

@@ -52,7 +52,7 @@ type selfCheck struct {
 
 // selfChecks asks whether the evidence can be believed, and records every answer.
 func (c *conductor) selfChecks() []finding {
-	checks := []selfCheck{{"evidence", c.checkEvidence}, {"load", c.checkLoad}, {"load-joins-edge", c.checkJoin}, {"request-keys", c.checkKeys}}
+	checks := []selfCheck{{"evidence", c.checkEvidence}, {"load", c.checkLoad}, {"load-joins-edge", c.checkJoin}, {"request-keys", c.checkKeys}, {"processes", c.checkProcesses}}
 	if c.Plan.Rollout != nil {
 		checks = append(checks, selfCheck{"split", c.checkSplit})
 	}
@@ -98,7 +98,7 @@ func (c *conductor) checkEvidence() (string, bool) {
 	return fmt.Sprintf("%d sidecars told everything", len(c.sources)), true
 }
 
-// loadEndedAt is when the last request was answered.
+// loadEndedAt is the end of the last schedule: up to a request's distance after the last request.
 func (c *conductor) loadEndedAt() time.Duration {
 	var end time.Duration
 	for _, s := range c.loads {
@@ -224,6 +224,23 @@ func disagree(a, b, blind uint64) bool {
 	return difference > disagreeSlack+blind && float64(difference) > maxDisagree*float64(max(a, b))
 }
 
+// checkProcesses: every application lived to the end, but for the candidate, whose end is its own judgement. A comparison with a version that was not there says nothing.
+func (c *conductor) checkProcesses() (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.Plan.Workloads {
+		if r := c.Plan.Rollout; r != nil && w.Service == r.Service && w.Version == r.Canary {
+			continue
+		}
+		for _, instance := range w.Instances {
+			if exit, ended := c.exits[instance]; ended {
+				return instance + " ended: " + exit, false
+			}
+		}
+	}
+	return "every application lived to the end", true
+}
+
 // checkKeys: the request key survives the applications on the edges that matter.
 func (c *conductor) checkKeys() (string, bool) {
 	matter := map[mesh.Edge]bool{}
@@ -272,10 +289,16 @@ func (c *conductor) checkVersions() (string, bool) {
 		}
 		sent := c.tally.sum("", mesh.LogicalName(w.Host), "", w.Version)
 		reached := sent.attempts
-		if !ok && reached > disagreeSlack {
+		blind := sent.byMesh // the mesh answered: the callee may or may not have been reached
+		for _, f := range c.faults {
+			if f.At == mesh.AtAttempt && f.To == mesh.LogicalName(w.Host) {
+				blind += f.total().Aborted // counted as attempts, and never sent
+			}
+		}
+		if !ok && reached > disagreeSlack+blind {
 			return fmt.Sprintf("callers sent %d requests to %s, and its sidecars report none", reached, w.Name), false
 		}
-		if disagree(uint64(answered), reached, 0) {
+		if disagree(uint64(answered), reached, blind) {
 			return fmt.Sprintf("callers sent %d requests to %s, its own sidecars counted %.0f", reached, w.Name, answered), false
 		}
 		compared++

@@ -31,6 +31,9 @@ type conductor struct {
 	mesh     env.Mesh
 	sidecars []env.Sidecar
 
+	mu    sync.Mutex
+	exits map[string]string // how processes ended, by name; guarded by mu
+
 	events   chan event
 	watching sync.WaitGroup
 
@@ -69,6 +72,7 @@ func newConductor(o Options, rec *recorder) *conductor {
 	return &conductor{
 		Options: o, rec: rec,
 		events:  make(chan event, 4096),
+		exits:   map[string]string{},
 		sources: map[string]*source{},
 		tally:   newTally(),
 		mixture: sequential.NewSplit(), queried: map[*analyzer.Query]time.Duration{},
@@ -78,6 +82,11 @@ func newConductor(o Options, rec *recorder) *conductor {
 
 // Process hears of a process of the environment.
 func (c *conductor) Process(p env.Process) {
+	if p.State == env.ProcessExited {
+		c.mu.Lock()
+		c.exits[p.Name] = p.Exit
+		c.mu.Unlock()
+	}
 	c.rec.record(journal.Process{
 		Name: p.Name, PID: p.PID, Address: p.Address, State: string(p.State), Exit: p.Exit, CPU: p.CPU, RSS: p.MaxRSS,
 	})

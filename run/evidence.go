@@ -104,7 +104,7 @@ func journalBlock(b mesh.EvidenceBlock, offset time.Duration) journal.Evidence {
 
 // settle waits until every sidecar has told everything that happened while load ran.
 func (c *conductor) settle(ctx context.Context) error {
-	ended := c.rec.now()
+	ended := max(c.rec.now(), c.loadEndedAt())
 	timeout := time.NewTimer(quietTimeout)
 	defer timeout.Stop()
 	defer c.Waiting("the last evidence of the sidecars")()

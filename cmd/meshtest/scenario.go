@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -75,14 +76,21 @@ func scenarioFiles(dir string) ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml") {
-			files = append(files, filepath.Join(dir, e.Name()))
+		path := filepath.Join(dir, e.Name())
+		if ext := filepath.Ext(path); e.Type().IsRegular() && (ext == ".yaml" || ext == ".yml") && holdsScenario(path) {
+			files = append(files, path)
 		}
 	}
 	if len(files) == 0 {
 		return nil, usageError("scenarios are *.yaml files; folders below are not searched", "no scenario in %s", dir)
 	}
 	return files, nil
+}
+
+// holdsScenario reports whether a file says that it is ours: rules and other objects may stand beside scenarios.
+func holdsScenario(path string) bool {
+	data, err := os.ReadFile(path)
+	return err != nil || regexp.MustCompile(`(?m)^["']?apiVersion["']?:\s*["']?meshtest\.dev/`).Match(data)
 }
 
 // load reads one scenario.
@@ -93,6 +101,12 @@ func (f *scenarioFlags) load(name string) (loaded, spec.Diagnostics) {
 		source, _ := fs.ReadFile(scenarios.FS(), file)
 		s, problems := spec.LoadFS(scenarios.FS(), file, opts)
 		return loaded{Scenario: s, file: name, dir: ".", source: string(source)}, problems
+	}
+	info, err := os.Stat(name)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > spec.MaxFileSize) {
+		return loaded{file: name}, spec.Diagnostics{{
+			Code: "MT1001", Severity: spec.SeverityError, File: name, Message: "not a regular file of at most 1 MiB", Hint: "a scenario is a YAML file",
+		}}
 	}
 	source, _ := os.ReadFile(name) // an error comes back from Load, with its place
 	s, problems := spec.Load(name, opts)

@@ -37,7 +37,7 @@ const exitCodesHelp = `Exit codes:
   143  interrupted by SIGTERM, and healed`
 
 func main() {
-	supervisor.Main()              // does not return when this process is a run's supervisor
+	supervisor.Main()                                       // does not return when this process is a run's supervisor
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // whoever stops reading the narration does not end the run
 	ctx, stop := untilSignal()
 	code := execute(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})

@@ -94,12 +94,13 @@ type Upstream struct {
 	Protocol mesh.Protocol
 }
 
-// Program is what an instance runs; exactly one field is set.
+// Program is what an instance runs. Exactly one field is set, but for an image that replaces the one in a manifest.
 type Program struct {
-	Fixture  string
-	Command  []string // as written; Start has the resolved form
-	Image    string
-	Manifest string
+	Fixture     string
+	Command     []string // as written; Start has the resolved form
+	Image       string
+	Manifest    string   // path of the file
+	PullSecrets []string // names of secrets in the namespace, for Image
 }
 
 // Addresses are what an instance is told of its surroundings.
@@ -143,8 +144,11 @@ type Mesh interface {
 	Configure(ctx context.Context, routes ...*mesh.RouteTable) (wire.Applied, error)
 	// Progress delivers what sidecars acknowledge until ctx ends or the control plane is gone.
 	Progress(ctx context.Context, each func(wire.Progress)) error
-	// Sidecars are all of them, the edge included.
+	// Sidecars are those that are there now, the edge's included.
 	Sidecars() []Sidecar
+	// Follow tells each of every sidecar that is there, and then of those that come and go, until ctx ends; it returns nil then. Calls do not overlap. A pod that
+	// replaces another is another sidecar.
+	Follow(ctx context.Context, each func(Member)) error
 	// Entry is where the load calls a service: the address of the edge's listener for it.
 	Entry(host string, port int) (address string, ok bool)
 	// Token is what load shows to the edge.
@@ -165,10 +169,52 @@ type Sidecar struct {
 	Metrics  MetricsTarget
 }
 
+// Member is a sidecar that is there, or that has gone.
+type Member struct {
+	Sidecar
+	Gone   bool
+	Reason string // Gone: why, in words
+}
+
 // MetricsTarget is where a sidecar's metrics are scraped.
 type MetricsTarget struct {
-	Socket string // Unix socket; empty: TCP
-	URL    string // with a placeholder host when Socket is set
+	Dial wire.Dial // the way there; nil: the URL's host
+	URL  string    // with a placeholder host when Dial is set
+}
+
+// Loader is a mesh that can send load from inside itself: a load agent (load/agent) listens there.
+type Loader interface {
+	// LoadAgent is the way to it and what to show it; ok is false when load is to come from the run's own process.
+	LoadAgent() (dial wire.Dial, token string, ok bool)
+}
+
+// Diagnoser is a mesh that can tell more about itself when something went wrong.
+type Diagnoser interface {
+	// Diagnose writes what is known (configuration dumps, statistics, events, logs) into files of the folder, which exists, and returns the last lines that are worth
+	// printing. It writes as much as it can: the error says what is missing.
+	Diagnose(ctx context.Context, dir string) (lines []string, err error)
+}
+
+// Disruptor is a mesh that can break what it stands on.
+type Disruptor interface {
+	// Disrupt breaks it and returns what was hit. heal undoes what does not heal by itself and may be nil; it is called once, on every path, and what it would undo
+	// is noted where `meshtest heal` finds it before it is done.
+	Disrupt(ctx context.Context, d Disruption) (hit []string, heal func(context.Context) error, err error)
+}
+
+// Disruption is a fault of what carries the mesh rather than of a request. Exactly one of the actions is set.
+type Disruption struct {
+	Fault   string // its name
+	Service string // short name; whose pods, or the nodes that they are on; empty with KillControl
+	Version string // only of this version; empty: all
+	Count   int    // how many pods or nodes, chosen by Seed
+	Seed    uint64
+
+	KillPods    bool          // delete pods; whoever owns them starts others
+	Grace       time.Duration // KillPods: 0 kills at once
+	DrainNodes  bool          // cordon nodes and evict what is on them; healing uncordons
+	KillControl bool          // delete the control plane's pods
+	Scale       *int          // set the number of replicas; healing sets it back
 }
 
 // Usage is what a process has used.

@@ -124,7 +124,7 @@ type Workload struct {
 	Namespace string `json:"namespace"` // logical
 	Service   string `json:"service"`   // short name of the service that it belongs to; empty for an edge
 	Version   string `json:"version"`
-	Instance  string `json:"instance"` // unique in the run: NAME-VERSION-N
+	Instance  string `json:"instance"` // unique in the run: NAME-VERSION-N, or POD.NAMESPACE in a cluster
 	Identity  string `json:"identity"` // SPIFFE ID
 	Labels    Labels `json:"labels,omitempty"`
 }

@@ -4,11 +4,13 @@ import "time"
 
 // Service is one host that callers can name, with its ports, its subsets and how it is to be called.
 type Service struct {
-	Host     string        `json:"host"` // fully qualified
-	Ports    []Port        `json:"ports"`
-	Subsets  []Subset      `json:"subsets,omitempty"`
-	Traffic  TrafficPolicy `json:"traffic"`
-	External bool          `json:"external,omitempty"` // outside the mesh: no sidecar answers there
+	Host  string `json:"host"` // fully qualified
+	Ports []Port `json:"ports"`
+	// Addresses are the virtual IPs of the service (Kubernetes' cluster IPs): how captured traffic names it when it carries no authority.
+	Addresses []string      `json:"addresses,omitempty"`
+	Subsets   []Subset      `json:"subsets,omitempty"`
+	Traffic   TrafficPolicy `json:"traffic"`
+	External  bool          `json:"external,omitempty"` // outside the mesh: no sidecar answers there
 }
 
 // Port is a port of a service.
@@ -88,13 +90,38 @@ type Inbound struct {
 	Listen   []InboundPort  `json:"listen,omitempty"`   // traffic to this workload
 	Outbound []OutboundPort `json:"outbound,omitempty"` // one listener per upstream
 	Proxy    string         `json:"proxy,omitempty"`    // address of the listener that serves as http_proxy; empty: none
+	Capture  *Capture       `json:"capture,omitempty"`  // nil: nothing is redirected to the sidecar
+	Tokens   Tokens         `json:"tokens,omitzero"`
+}
+
+// Capture says where traffic arrives that the kernel redirects to the sidecar, which finds out where it was going by SO_ORIGINAL_DST.
+type Capture struct {
+	Inbound  string  `json:"inbound"`  // IP:port of the listener for traffic to the workload
+	Outbound string  `json:"outbound"` // IP:port of the listener for traffic from the workload
+	Unknown  Unknown `json:"unknown,omitempty"`
+}
+
+// Unknown says what becomes of outbound traffic to what the mesh does not know. Istio's word for it is outboundTrafficPolicy.
+type Unknown string
+
+// Treatments of unknown destinations.
+const (
+	PassThrough  Unknown = "ALLOW_ANY"     // it goes where it was going; also what "" means
+	RegistryOnly Unknown = "REGISTRY_ONLY" // it is refused
+)
+
+// Tokens are the hex SHA-256 digests of secrets that callers prove themselves with. A sidecar in a cluster learns them from the control plane; one that was started by the
+// run knows the secrets already, and has none here.
+type Tokens struct {
+	Direct string `json:"direct,omitempty"` // of the run at the sidecar's direct listener
+	Edge   string `json:"edge,omitempty"`   // of the run's load at an edge
 }
 
 // InboundPort takes traffic for the workload at Bind and hands it to the application at App.
 type InboundPort struct {
-	Bind     string   `json:"bind"` // IP:port
-	App      string   `json:"app"`  // IP:port of the application itself
-	Port     int      `json:"port"` // service port, for labels
+	Bind     string   `json:"bind,omitempty"` // IP:port; empty: traffic to App's port comes by Capture
+	App      string   `json:"app"`            // IP:port of the application itself
+	Port     int      `json:"port"`           // service port, for labels
 	Protocol Protocol `json:"protocol"`
 }
 

@@ -162,7 +162,9 @@ func TestClientGolang(t *testing.T) {
 	cancel() // at once and at the end are two scrapes
 	require.NoError(t, scraper.Run(ctx,
 		Target{URL: tcp.URL, Labels: map[string]string{"app": "tcp"}},
-		SocketTarget(path, map[string]string{"app": "unix"}),
+		Target{Labels: map[string]string{"app": "unix"}, URL: "http://unix" + DefaultPath, Dial: func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}},
 	))
 	for i, h := range scraper.Health() {
 		require.Equal(t, []string{"tcp", "unix"}[i], h.Labels["app"])

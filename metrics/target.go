@@ -25,8 +25,8 @@ type Target struct {
 	Labels map[string]string
 	// URL is where the metrics are, http or https.
 	URL string
-	// Socket, when set, is the path of the Unix socket to connect to instead of the URL's host.
-	Socket string
+	// Dial, when set, is the way there instead of the URL's host.
+	Dial func(context.Context) (net.Conn, error)
 	// Interval is from one scrape to the next. DefaultInterval when 0.
 	Interval time.Duration
 	// Timeout is the longest that a scrape may take. Interval when 0, and never more than that.
@@ -34,11 +34,6 @@ type Target struct {
 	// MaxBody is the longest exposition that is read, in bytes, after decompression; a longer one fails the scrape.
 	// DefaultMaxBody when 0.
 	MaxBody int64
-}
-
-// SocketTarget is a target on the Unix socket at path, with DefaultPath.
-func SocketTarget(path string, labels map[string]string) Target {
-	return Target{Labels: labels, URL: "http://unix" + DefaultPath, Socket: path}
 }
 
 func (t Target) validate() error {
@@ -73,10 +68,8 @@ func (t Target) withDefaults() Target {
 // client makes an HTTP client for the target alone. It never asks a proxy and never follows the target elsewhere.
 func (t Target) client() *http.Client {
 	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 1}
-	if t.Socket != "" {
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", t.Socket)
-		}
+	if t.Dial != nil {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return t.Dial(ctx) }
 	}
 	return &http.Client{
 		Transport:     transport,

@@ -296,7 +296,7 @@ func (c *conductor) targets() []metrics.Target {
 	var all []metrics.Target
 	for _, s := range c.sidecars {
 		all = append(all, metrics.Target{
-			URL: s.Metrics.URL, Socket: s.Metrics.Socket, Interval: scrapeInterval,
+			URL: s.Metrics.URL, Dial: s.Metrics.Dial, Interval: scrapeInterval,
 			Labels: map[string]string{"job": "sidecars", "instance": s.Workload.Instance},
 		})
 	}

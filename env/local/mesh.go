@@ -129,10 +129,19 @@ func (m *Mesh) Sidecars() []env.Sidecar {
 			Workload: in.inbound.Workload,
 			Process:  sidecarName(in.name),
 			Direct:   wire.NewDirect(wire.Unix(m.socket(directSocket, in)), m.direct),
-			Metrics:  env.MetricsTarget{Socket: m.socket(adminSocket, in), URL: "http://sidecar/metrics"},
+			Metrics:  env.MetricsTarget{Dial: wire.Unix(m.socket(adminSocket, in)), URL: "http://sidecar/metrics"},
 		})
 	}
 	return all
+}
+
+// Follow tells of all sidecars: processes do not come and go here.
+func (m *Mesh) Follow(ctx context.Context, each func(env.Member)) error {
+	for _, s := range m.Sidecars() {
+		each(env.Member{Sidecar: s})
+	}
+	<-ctx.Done()
+	return nil
 }
 
 // Entry is the edge's listener for a service.

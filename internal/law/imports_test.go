@@ -50,10 +50,10 @@ var mayImport = []rule{
 	{"env", []string{"mesh", "control/...", "env/capability"}},
 	{"env/envtest", []string{"env", "env/capability", "mesh/...", "control/..."}},
 	{"env/local/...", []string{"env", "env/capability", "env/local/...", "mesh/...", "control/...", "proxy/...", "injector/..."}},
-	{"env/kube/...", []string{"env", "env/capability", "env/kube/...", "mesh/...", "control/...", "proxy/...", "injector/...", "internal/oci"}},
+	{"env/kube/...", []string{"env", "env/capability", "env/kube/...", "mesh/...", "control/...", "proxy/...", "injector/...", "load/agent", "internal/oci", "internal/version"}},
 
 	{"run", []string{
-		"spec", "plan", "mesh/...", "env/...", "control/...", "injector", "load", "metrics/...", "analyzer/...", "rollout", "journal", "internal/hist",
+		"spec", "plan", "mesh/...", "env/...", "control/...", "injector", "load/...", "metrics/...", "analyzer/...", "rollout", "journal", "internal/hist",
 	}},
 	{"reports", []string{"journal", "internal/hist"}},
 	{"scenarios", nil},
@@ -64,7 +64,8 @@ var mayImport = []rule{
 var commands = []rule{
 	{"cmd/meshtest", []string{"..."}},
 	{"cmd/meshtest-sidecar", []string{"proxy/...", "injector/...", "control/wire/...", "mesh/...", "internal/version"}},
-	{"cmd/meshtest-control", []string{"control/...", "mesh/...", "internal/version"}},
+	{"cmd/meshtest-control", []string{"control/...", "mesh/...", "env/kube/...", "internal/version"}},
+	{"cmd/meshtest-load", []string{"load/...", "internal/version"}},
 	{"cmd/meshtest-fixture", []string{"internal/fixture/...", "internal/version"}},
 	{"bench/...", []string{"..."}},
 	{"hack/kind-offline/...", []string{"hack/kind-offline/...", "internal/oci"}},

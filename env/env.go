@@ -99,7 +99,9 @@ type Program struct {
 	Fixture     string
 	Command     []string // as written; Start has the resolved form
 	Image       string
-	Manifest    string   // path of the file
+	Manifest    string   // name of the file with Kubernetes objects
+	Objects     []byte   // its text: shipped scenarios have no files
+	Container   string   // of the manifest's workload, whose image Image replaces; empty: its only one
 	PullSecrets []string // names of secrets in the namespace, for Image
 }
 

@@ -69,7 +69,7 @@ type Clusters struct {
 }
 
 func (s *Server) clusters() Clusters {
-	return Clusters{Endpoints: s.config.Load().snapshot.Endpoints, Pools: s.pools.Stats()}
+	return Clusters{Endpoints: s.config.Load().snapshot.Endpoints, Pools: append(s.pools.Stats(), s.apps.Stats()...)}
 }
 
 func writeText(w http.ResponseWriter, b []byte) {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -12,7 +13,12 @@ import (
 )
 
 // BenchmarkRequest is one GET with 1 KiB of answer, through routing, evidence, metrics and trace context, between a caller and an origin that allocate nothing.
-func BenchmarkRequest(b *testing.B) {
+func BenchmarkRequest(b *testing.B) { benchRequest(b, newBenchRig) }
+
+// BenchmarkCapturedRequest is the same through the listener for captured traffic, where the authority decides.
+func BenchmarkCapturedRequest(b *testing.B) { benchRequest(b, newCapturedBenchRig) }
+
+func benchRequest(b *testing.B, start func(b *testing.B, origin string) (address string)) {
 	request := []byte("GET /path HTTP/1.1\r\nHost: backend\r\nUser-Agent: bench\r\nx-request-id: users-1234567\r\nAccept: */*\r\n\r\n")
 	body := strings.Repeat("x", 1<<10)
 	reply := []byte("HTTP/1.1 200 OK\r\nDate: today\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n\r\n" + body)
@@ -39,8 +45,7 @@ func BenchmarkRequest(b *testing.B) {
 			}()
 		}
 	}()
-	r := newBenchRig(b, origin.Addr().String())
-	c, err := net.Dial("tcp", r)
+	c, err := net.Dial("tcp", start(b, origin.Addr().String()))
 	require.NoError(b, err)
 	defer c.Close()
 	in := make([]byte, len(reply))
@@ -68,6 +73,20 @@ func newBenchRig(b *testing.B, origin string) string {
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {origin}})
 	at := r.outbound(host, mesh.HTTP)
 	r.routes(host, split(host, "v1"))
+	r.apply()
+	return at
+}
+
+// newCapturedBenchRig starts one whose traffic is captured.
+func newCapturedBenchRig(b *testing.B, origin string) string {
+	b.Helper()
+	dst := netip.MustParseAddrPort("10.96.0.1:80")
+	r := newRig(b, func(o *Options) { o.OriginalDst = func(net.Conn) (netip.AddrPort, error) { return dst, nil } })
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {origin}})
+	r.snapshot.Services[host].Addresses = []string{dst.Addr().String()}
+	r.routes(host, split(host, "v1"))
+	at := freeAddress(b)
+	r.inbound.Capture = &mesh.Capture{Outbound: at}
 	r.apply()
 	return at
 }

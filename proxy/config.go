@@ -14,6 +14,7 @@ import (
 
 // config is one configuration, compiled: everything that a request needs, resolved. It is immutable; requests finish on the one that they began with.
 type config struct {
+	serial         uint64 // counts the configurations of the server
 	generation     mesh.Generation
 	generationText string
 	snapshot       *mesh.Snapshot
@@ -22,6 +23,9 @@ type config struct {
 	roles          map[place]*role
 	groups         map[groupKey]*group
 	destinations   map[*route.Arm]*destination
+	captured       *captured // nil: nothing is
+	edgeToken      secret // of the run's load
+	directToken    secret // of the run at the direct listener
 }
 
 // place is where a listener listens; a listener belongs to the same place in every configuration.
@@ -34,23 +38,35 @@ type place struct {
 type way uint8
 
 const (
-	inboundWay  way = iota // traffic to the workload
-	outboundWay            // the workload's traffic to one upstream
-	proxyWay               // the workload's traffic by http_proxy
+	inboundWay     way = iota // traffic to the workload
+	outboundWay               // the workload's traffic to one upstream
+	proxyWay                  // the workload's traffic by http_proxy
+	capturedInWay             // traffic to the workload that the kernel redirects
+	capturedOutWay            // the workload's traffic that the kernel redirects
+	numWays        = iota
 )
 
-func (w way) String() string { return [...]string{"inbound", "outbound", "http_proxy"}[w] }
+func (w way) String() string {
+	return [numWays]string{"inbound", "outbound", "http_proxy", "captured_inbound", "captured_outbound"}[w]
+}
 
-// role is what one listener does under one configuration.
+// inward reports whether the traffic is to the workload.
+func (w way) inward() bool { return w == inboundWay || w == capturedInWay }
+
+// captured reports whether the kernel redirects the traffic, so that what a connection is for depends on where it was going.
+func (w way) captured() bool { return w == capturedInWay || w == capturedOutWay }
+
+// role is what a listener, or a connection that was captured, does under one configuration.
 type role struct {
 	way      way
 	tcp      bool
 	edge     bool         // strangers call here: the mesh's own headers are not theirs to send or to see
-	host     string       // fully qualified; "" for http_proxy
+	host     string       // fully qualified; "" where the authority of each request says it
 	port     int          // of the service
 	table    *route.Table // outbound; nil: nothing is known of the host
 	app      *destination // inbound
 	unrouted *records     // of requests that no rule takes
+	captured *captured    // of connections that the kernel redirected
 }
 
 // groupKey names a group of endpoints.
@@ -82,8 +98,9 @@ type compiler struct {
 
 // compile makes the configuration of a snapshot, keeping what still holds of an earlier one.
 func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.Generation) (*config, error) {
+	s.compiled++
 	c := &compiler{srv: s, prev: prev, next: &config{
-		generation: generation, generationText: generation.String(), snapshot: snapshot, inbound: snapshot.Inbound[s.opts.Workload.Instance],
+		serial: s.compiled, generation: generation, generationText: generation.String(), snapshot: snapshot, inbound: snapshot.Inbound[s.opts.Workload.Instance],
 		roles: map[place]*role{}, groups: map[groupKey]*group{}, destinations: map[*route.Arm]*destination{},
 	}}
 	if err := c.routes(); err != nil {
@@ -91,6 +108,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 	}
 	if c.next.inbound != nil {
 		c.listeners(c.next.inbound)
+		c.tokens(c.next.inbound.Tokens)
 	}
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
@@ -197,8 +215,15 @@ func policyOf(service *mesh.Service, subset string) mesh.TrafficPolicy {
 }
 
 func (c *compiler) listeners(in *mesh.Inbound) {
+	if in.Capture != nil {
+		c.capture(in)
+	}
 	for _, l := range in.Listen {
-		c.listener(place{l.Bind, inboundWay}, c.inbound(in, l), l.Protocol)
+		r := c.inbound(in, l)
+		if r == nil || l.Bind == "" {
+			continue // it was captured, or is wrong
+		}
+		c.listener(place{l.Bind, inboundWay}, r, l.Protocol)
 	}
 	for _, l := range in.Outbound {
 		r := &role{way: outboundWay, edge: in.Trusted, host: l.Host, port: l.Port, table: c.next.router.Table(l.Host, l.Port)}
@@ -213,13 +238,7 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 }
 
 func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
-	switch protocol {
-	case mesh.HTTP, "":
-	case mesh.TCP:
-		r.tcp = true
-	default:
-		c.errs = append(c.errs, fmt.Errorf("listener %s: protocol %q is not carried", at.bind, protocol))
-	}
+	r.tcp = c.isTCP("listener "+at.bind, protocol)
 	for other := range c.next.roles {
 		if other.bind == at.bind {
 			c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", at.bind))
@@ -228,21 +247,40 @@ func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
 	c.next.roles[at] = r
 }
 
-// inbound resolves the way to the application itself.
+func (c *compiler) isTCP(where string, protocol mesh.Protocol) bool {
+	switch protocol {
+	case mesh.HTTP, "":
+		return false
+	case mesh.TCP:
+		return true
+	default:
+		c.errs = append(c.errs, fmt.Errorf("%s: protocol %q is not carried", where, protocol))
+		return false
+	}
+}
+
+// inbound resolves the way to the application itself; nil when there is none.
 func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 	host := mesh.FQDN(in.Workload.Service, in.Workload.Namespace)
 	app, err := appEndpoint(in.Workload, l.App)
-	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("listener %s: %w", l.Bind, err))
-		return &role{}
+	if err == nil && l.Bind == "" && in.Capture == nil {
+		err = errors.New("it is bound nowhere, and nothing is captured")
 	}
-	made, err := c.srv.pools.NewGroup("app "+l.App, []mesh.Endpoint{app}, nil, mesh.TrafficPolicy{})
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("listener %s for port %d: %w", l.Bind, l.Port, err))
+		return nil
+	}
+	made, err := c.srv.apps.NewGroup("app "+l.App, []mesh.Endpoint{app}, nil, mesh.TrafficPolicy{})
 	if err != nil {
 		c.errs = append(c.errs, err)
-		return &role{}
+		return nil
 	}
 	g := &group{Group: made, metrics: make([]atomic.Pointer[telemetry.Requests], 1)}
-	return &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}}
+	r := &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}}
+	if c.next.captured != nil {
+		c.captureInbound(app.Port, r, l.Protocol)
+	}
+	return r
 }
 
 // pools lists the pools that the configuration uses.
@@ -258,6 +296,11 @@ func (c *config) pools() map[*upstream.Pool]bool {
 	}
 	for _, r := range c.roles {
 		if r.app != nil {
+			add(r.app.group)
+		}
+	}
+	if c.captured != nil {
+		for _, r := range c.captured.inbound {
 			add(r.app.group)
 		}
 	}

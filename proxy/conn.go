@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 
@@ -16,11 +17,15 @@ import (
 type conn struct {
 	srv   *Server
 	at    place
-	role  *role // under the configuration of the last request: a listener that has gone leaves its connections their role
+	dst   netip.AddrPort // where it was going, if it was captured
+	role  *role          // under the last configuration that it has one in
+	stays bool           // it has one in the present configuration
+	seen  uint64         // serial of the present configuration
 	sock  *socket.Conn
 	alarm alarm
 
-	stream *stream // of the request in flight
+	stream *stream      // of the request in flight
+	onward *destination // where it was going, when something was passed through
 }
 
 // streams are the memory of requests in flight.
@@ -37,16 +42,31 @@ func (c *conn) carry() {
 			c.stream.abandon()
 		}
 	})
+	defer c.forgetOnward()
 	cfg := c.srv.config.Load()
-	c.role = cfg.roles[c.at]
 	switch {
-	case c.role == nil: // the listener went while the connection came
+	case !c.resolve(cfg): // the listener went while the connection came
 	case c.role.tcp:
 		c.carryTCP(cfg)
 	default:
 		c.carryHTTP()
 	}
 	_ = c.sock.Close() // all has been said
+}
+
+// resolve finds out what the connection is for under a configuration. It reports false when that is nothing any more: the listener has gone, or speaks another protocol now. The
+// connection keeps its role then, and ends with the request in flight.
+func (c *conn) resolve(cfg *config) bool {
+	if c.seen == cfg.serial {
+		return c.stays
+	}
+	c.seen = cfg.serial
+	r := cfg.role(c.at, c.dst)
+	c.stays = r != nil && (c.role == nil || c.role.tcp == r.tcp)
+	if c.stays {
+		c.role = r
+	}
+	return c.stays
 }
 
 var errPanic = errors.New("a mistake of ours")

@@ -7,7 +7,7 @@ import (
 
 // counts are the server's own counters, resolved beforehand.
 type counts struct {
-	accepted [proxyWay + 1]*telemetry.Counter
+	accepted [numWays]*telemetry.Counter
 	refused  byReason // requests and connections that were refused, by reason
 	closed   byReason // connections that were closed without an answer, by reason
 	bad      [http1.NumReasons]*telemetry.Counter

@@ -74,8 +74,8 @@ func TestEdgeKnowsItsOwn(t *testing.T) {
 func TestNobodyIsTheRunWithoutAToken(t *testing.T) {
 	t.Parallel()
 	s := New(Options{})
-	require.False(t, s.knows(nil))
-	require.False(t, s.knows([]byte{}))
+	require.False(t, s.knows(s.config.Load(), nil))
+	require.False(t, s.knows(s.config.Load(), []byte{}))
 }
 
 func TestInsideTheMeshHeadersPassButTheToken(t *testing.T) {

@@ -81,7 +81,13 @@ func (s *Server) accept(l *listener) {
 }
 
 func (s *Server) take(l *listener, accepted net.Conn) {
-	c := &conn{srv: s, at: l.at, sock: socket.New(accepted)}
+	dst, known := s.whereTo(l, accepted)
+	if !known {
+		s.count.refused.with(reasonNotRedirected).Inc()
+		_ = accepted.Close() // there is nothing to be said to it
+		return
+	}
+	c := &conn{srv: s, at: l.at, dst: dst, sock: socket.New(accepted)}
 	c.alarm.init(s.now)
 	if !s.admit(c) {
 		s.count.refused.with(ReasonTooMany).Inc()

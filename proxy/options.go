@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"meshtest.dev/meshtest/mesh"
@@ -30,7 +31,10 @@ type Options struct {
 	// TraceShare is the share of traces without a sampling decision that are marked as sampled; default 0.01, as in Istio; below 0: none.
 	TraceShare float64
 
-	Dial func(ctx context.Context, address string) (net.Conn, error) // default: TCP
+	Dial    func(ctx context.Context, address string) (net.Conn, error) // default: TCP
+	DialApp func(ctx context.Context, address string) (net.Conn, error) // the workload itself; default: Dial
+	// OriginalDst tells where a connection was going that the kernel redirected here, or for one that it did not redirect, here; nil: there is no telling, and a configuration with captured traffic is refused.
+	OriginalDst func(net.Conn) (netip.AddrPort, error)
 }
 
 // Timeouts bound how long a connection may make others wait. The zero value of a field means its default.
@@ -55,6 +59,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Limits == nil {
 		o.Limits = http1.DefaultLimits()
+	}
+	if o.DialApp == nil {
+		o.DialApp = o.Dial
 	}
 	o.MaxConnections = cmp.Or(o.MaxConnections, 10_000)
 	o.TraceShare = cmp.Or(o.TraceShare, 0.01)

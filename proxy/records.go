@@ -23,7 +23,7 @@ type records struct {
 
 func (s *Server) newRecords(edge mesh.Edge, route string, share float64) *records {
 	return &records{
-		evidence: s.opts.Evidence, cell: telemetry.Cell{Edge: edge, Route: route, Share: share}, byVersion: map[string]*telemetry.Recorder{},
+		evidence: s.opts.Evidence, cell: telemetry.Cell{Edge: edge, Route: route, Share: share},
 	}
 }
 
@@ -46,6 +46,9 @@ func (r *records) of(version string) *telemetry.Recorder {
 	cell := r.cell
 	cell.Version = version
 	made := r.evidence.Recorder(cell)
+	if r.byVersion == nil {
+		r.byVersion = map[string]*telemetry.Recorder{}
+	}
 	r.byVersion[version] = made
 	return made
 }

@@ -16,7 +16,7 @@ func (s *stream) identify() {
 	outward := s.role.way != inboundWay
 	edge := s.role.edge && outward
 	if token := h.Lookup(mesh.HeaderToken); token != nil {
-		s.trusted = edge && s.srv.knows(token)
+		s.trusted = edge && s.srv.knows(s.cfg, token)
 		e.Delete(mesh.HeaderToken)
 	}
 	if edge && !s.trusted {
@@ -81,6 +81,8 @@ func (s *stream) direct() {
 		s.carryOn()
 	case outboundWay:
 		s.route(s.role.table)
+	case capturedOutWay:
+		s.routeCaptured()
 	default:
 		s.routeByHost()
 	}

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,14 +16,16 @@ import (
 type Server struct {
 	opts  Options
 	start time.Time
-	token [sha256.Size]byte // of the edge token
-	pools *upstream.Pools
+	token secret          // the edge token
+	pools *upstream.Pools // to upstreams
+	apps  *upstream.Pools // to the workload itself
 	count counts
 
 	config   atomic.Pointer[config]
 	draining atomic.Bool
 
 	applying  sync.Mutex // one Apply at a time
+	compiled  uint64     // how many configurations were
 	listeners map[place]*listener
 	stopped   bool
 
@@ -38,8 +38,9 @@ type Server struct {
 // New returns a server without configuration. It starts nothing.
 func New(o Options) *Server {
 	o = o.withDefaults()
-	s := &Server{opts: o, start: time.Now(), token: sha256.Sum256([]byte(o.EdgeToken)), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
+	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
 	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle})
+	s.apps = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.DialApp, IdleTimeout: o.Timeouts.UpstreamIdle})
 	s.count.init(o.Counters)
 	o.Counters.Gauge(func() float64 { return float64(s.connections()) }, "connections")
 	first, err := s.compile(nil, mesh.NewSnapshot(), mesh.Generation{})
@@ -64,19 +65,26 @@ func (s *Server) Apply(u mesh.Update) error {
 	prev := s.config.Load()
 	next, err := s.compile(prev, prev.snapshot.Apply(u), u.Generation)
 	if err != nil {
-		s.pools.Retain(prev.pools())
+		s.retain(prev)
 		return err
 	}
 	added, err := s.bind(next)
 	if err != nil {
-		s.pools.Retain(prev.pools())
+		s.retain(prev)
 		return err
 	}
 	s.config.Store(next)
 	s.listen(added)
 	s.unbind(next)
-	s.pools.Retain(next.pools())
+	s.retain(next)
 	return nil
+}
+
+// retain keeps the connections that a configuration uses.
+func (s *Server) retain(c *config) {
+	used := c.pools()
+	s.pools.Retain(used)
+	s.apps.Retain(used)
 }
 
 // Generation is that of the last update that was applied.
@@ -95,6 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.stopListening()
 	s.drain()
 	s.pools.Close()
+	s.apps.Close()
 	return nil
 }
 
@@ -167,10 +176,4 @@ func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-}
-
-// knows reports whether the token is the run's, in a time that does not tell how much of it is right.
-func (s *Server) knows(token []byte) bool {
-	given := sha256.Sum256(token)
-	return s.opts.EdgeToken != "" && subtle.ConstantTimeCompare(given[:], s.token[:]) == 1
 }

@@ -138,11 +138,9 @@ func (s *stream) serve() bool {
 		return false
 	}
 	s.cfg = s.srv.config.Load()
-	if r := s.cfg.roles[s.c.at]; r != nil {
-		s.c.role = r
-	}
+	stays := s.c.resolve(s.cfg)
 	s.role = s.c.role
-	s.keep = s.req.KeepAlive && s.cfg.roles[s.c.at] != nil
+	s.keep = s.req.KeepAlive && stays
 	s.identify()
 	if s.beginBody() {
 		s.direct()
@@ -259,8 +257,11 @@ func (s *stream) requests() telemetry.Requests {
 		return s.srv.requestsTo(s.dest.group, s.dest.arm.Host, s.caller(), s.chosen)
 	}
 	host := s.role.host
-	if s.table != nil {
+	switch {
+	case s.table != nil:
 		host = s.table.Host
+	case host == "" && s.role.way == capturedOutWay:
+		host = blackHole
 	}
 	return s.srv.opts.Metrics.Requests(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: host})
 }

@@ -54,8 +54,8 @@ func (c *conn) carryTCP(cfg *config) {
 
 func (s *stream) tunnelTCP() {
 	c := s.c
-	if !s.directTCP() {
-		c.srv.count.refused.with(ReasonNoDestination).Inc()
+	if refused := s.directTCP(); refused != "" {
+		c.srv.count.refused.with(refused).Inc()
 		return
 	}
 	told := c.srv.opts.Metrics.Connections(s.tcpTraffic())
@@ -78,29 +78,32 @@ func (s *stream) tunnelTCP() {
 	told.Closed(uint32(s.result.flags))
 }
 
-// directTCP finds out where the connection goes.
-func (s *stream) directTCP() bool {
-	if s.role.way == inboundWay {
+// directTCP finds out where the connection goes, or why nowhere.
+func (s *stream) directTCP() (refused string) {
+	switch {
+	case s.role.way == inboundWay:
 		s.dest = s.role.app
 		s.chosen = s.dest.group.Pick(0, nil)
-		return true
+		return ""
+	case s.role.way.captured():
+		return s.directOnward()
 	}
 	s.hit = s.role.table.Lookup(&s.req) // an empty request: only rules that ask nothing of it take it
 	rule := s.hit.Rule
 	if rule == nil || len(rule.Arms) == 0 {
-		return false
+		return ReasonNoDestination
 	}
 	arm := &rule.Arms[rule.Choose(s.seed(), &s.req, s.key)]
 	s.dest = s.cfg.destinations[arm]
 	if s.dest.group == nil {
-		return false
+		return ReasonNoDestination
 	}
 	s.chosen = s.dest.group.Pick(s.draw(arm, 1), nil)
-	return true
+	return ""
 }
 
 func (s *stream) tcpTraffic() telemetry.Traffic {
-	if s.role.way == inboundWay {
+	if s.role.way.inward() {
 		return telemetry.Traffic{Reporter: telemetry.Destination, Destination: telemetry.PeerOf(*s.caller()), Host: s.role.host, Security: telemetry.Plaintext}
 	}
 	t := telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: s.dest.arm.Host}

@@ -83,8 +83,8 @@ func (n *names) cover(s *mesh.Snapshot) bool {
 // maxAuthority bounds the authorities that can name something: a DNS name has at most 253 characters, and a port with its colon 6.
 const maxAuthority = 260
 
-// find returns the place of the table that an authority means, -1 when it means none.
-func (n *names) find(tables []*Table, authority []byte) int {
+// find returns the place of the table that an authority means, -1 when it means none. One without a port means the one that is given; 0: that is to be found out.
+func (n *names) find(tables []*Table, authority []byte, unspoken int) int {
 	var space [maxAuthority]byte
 	host, number := splitAuthority(authority)
 	if len(host) > maxAuthority || number < 0 {
@@ -95,6 +95,9 @@ func (n *names) find(tables []*Table, authority []byte) int {
 		folded[i] = lower(c)
 	}
 	ports := n.hosts[string(folded)]
+	if number == 0 {
+		number = unspoken
+	}
 	if number == 0 {
 		return unsaid(tables, ports)
 	}

@@ -107,7 +107,12 @@ func (r *Router) byName(name string) *Table {
 // TableFor finds the table by the authority of a request, as an http_proxy listener and a gateway do: any of mesh.Aliases in the caller's namespace, in any case, with or without a final dot and a port. Without a
 // port it is port 80, or else the only HTTP port of the host. It returns nil when nothing is meant, and allocates nothing.
 func (r *Router) TableFor(authority []byte) *Table {
-	place := r.names.find(r.tables, authority)
+	return r.TableOn(authority, 0)
+}
+
+// TableOn is TableFor for a request that went to a port: that is the one which is meant by an authority without any.
+func (r *Router) TableOn(authority []byte, port int) *Table {
+	place := r.names.find(r.tables, authority, port)
 	if place < 0 {
 		return nil
 	}

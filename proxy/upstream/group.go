@@ -53,6 +53,13 @@ func (ps *Pools) NewGroup(name string, endpoints []mesh.Endpoint, labels mesh.La
 	return g, nil
 }
 
+// Close closes the connections of a group that [Pools.NewLone] made.
+func (g *Group) Close() {
+	for _, e := range g.Endpoints {
+		e.Pool.retire()
+	}
+}
+
 func (g *Group) weigh() {
 	same := true
 	var sum uint64

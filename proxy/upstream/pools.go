@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"meshtest.dev/meshtest/mesh"
 )
 
 // Options are what pools are made with. The zero value of a field means its default.
@@ -66,6 +68,13 @@ func (ps *Pools) Load(name string) *Load {
 		ps.loads[name] = l
 	}
 	return l
+}
+
+// NewLone makes a group of one endpoint, with connections that nobody else uses and no Stats tell. Whoever made it closes it.
+func (ps *Pools) NewLone(e mesh.Endpoint) *Group {
+	one := &Endpoint{Endpoint: e, Pool: &Pool{Address: mesh.HostPort(e.Address, e.Port), opts: &ps.opts}, Version: e.Version()}
+	all := []*Endpoint{one}
+	return &Group{Endpoints: all, usable: all, ConnectTimeout: mesh.DefaultConnectTimeout, Load: &Load{}}
 }
 
 // Retain retires every pool that is not in use any more: its idle connections are closed, and the others when their requests end.

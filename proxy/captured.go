@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/telemetry"
+)
+
+// What is not of the mesh has Istio's names in metrics and evidence.
+const (
+	passThrough        = "PassthroughCluster"        // the workload's traffic, to where it was going
+	inboundPassThrough = "InboundPassthroughCluster" // traffic to the workload, at a port of no service
+	blackHole          = "BlackHoleCluster"          // the workload's traffic, refused
+)
+
+// captured says what a captured connection is for, by where it was going.
+type captured struct {
+	inbound map[uint16]*role         // by the application's port
+	address map[netip.AddrPort]*role // of services, by their addresses
+	http    map[uint16]*role         // of ports at which any service speaks HTTP
+	refuse  bool                     // what is not known is refused
+	onward  *route.Arm               // what is not known is passed through
+	records *records                 // of that
+}
+
+// role is what a connection is for; dst is where it was going, if it was captured. It is nil when there is no such listener.
+func (c *config) role(at place, dst netip.AddrPort) *role {
+	rest := c.roles[at]
+	if rest == nil || !at.way.captured() {
+		return rest
+	}
+	all := c.captured
+	switch at.way {
+	case capturedInWay:
+		if r := all.inbound[dst.Port()]; r != nil {
+			return r
+		}
+	default:
+		if r := all.address[dst]; r != nil {
+			return r
+		}
+		if r := all.http[dst.Port()]; r != nil {
+			return r
+		}
+	}
+	return rest
+}
+
+// capture resolves what captured connections are for. Those to a known address go by it, and by the authority of their requests if that is known; those to a port at which anybody speaks HTTP go by the
+// authority; the rest is carried as TCP to where it was going.
+func (c *compiler) capture(in *mesh.Inbound) {
+	if c.srv.opts.OriginalDst == nil {
+		c.errs = append(c.errs, errors.New("traffic is to be captured, and here is no telling where it was going"))
+		return
+	}
+	all := &captured{inbound: map[uint16]*role{}, address: map[netip.AddrPort]*role{}, http: map[uint16]*role{}}
+	c.next.captured = all
+	switch in.Capture.Unknown {
+	case "", mesh.PassThrough:
+	case mesh.RegistryOnly:
+		all.refuse = true
+	default:
+		c.errs = append(c.errs, fmt.Errorf("captured traffic: %q is no treatment of the unknown", in.Capture.Unknown))
+	}
+	from := route.CallerName(in.Workload)
+	onward := mesh.Edge{From: from, To: passThrough}
+	all.onward = &route.Arm{Host: passThrough, Edge: onward, EdgeName: onward.String()}
+	all.records = c.srv.newRecords(onward, "", 0)
+	if in.Capture.Inbound != "" {
+		c.listener(place{in.Capture.Inbound, capturedInWay}, &role{way: capturedInWay, host: inboundPassThrough, captured: all}, mesh.TCP)
+	}
+	if in.Capture.Outbound != "" {
+		c.captureOutbound(in)
+		c.listener(place{in.Capture.Outbound, capturedOutWay}, &role{way: capturedOutWay, captured: all}, mesh.TCP)
+	}
+}
+
+// captureInbound takes traffic to the application's port. When several services lead to it, it counts as the first one's.
+func (c *compiler) captureInbound(port int, r *role, protocol mesh.Protocol) {
+	all := c.next.captured
+	r.tcp = c.isTCP(fmt.Sprintf("captured port %d", port), protocol)
+	if all.inbound[uint16(port)] == nil {
+		all.inbound[uint16(port)] = r
+	}
+}
+
+// captureOutbound resolves the ports and addresses of all services.
+func (c *compiler) captureOutbound(in *mesh.Inbound) {
+	all := c.next.captured
+	from := route.CallerName(in.Workload)
+	unknown := c.srv.newRecords(mesh.Edge{From: from, To: telemetry.Unknown}, "", 0)
+	for _, host := range slices.Sorted(maps.Keys(c.next.snapshot.Services)) {
+		service := c.next.snapshot.Services[host]
+		for _, p := range service.Ports {
+			tcp := p.Protocol != mesh.HTTP && p.Protocol != ""
+			if !tcp && all.http[uint16(p.Number)] == nil {
+				all.http[uint16(p.Number)] = &role{way: capturedOutWay, edge: in.Trusted, port: p.Number, unrouted: unknown, captured: all}
+			}
+			c.captureAddresses(in, service, p.Number, tcp)
+		}
+	}
+}
+
+// captureAddresses takes traffic to a service's own addresses.
+func (c *compiler) captureAddresses(in *mesh.Inbound, service *mesh.Service, port int, tcp bool) {
+	if len(service.Addresses) == 0 {
+		return
+	}
+	r := &role{way: capturedOutWay, edge: in.Trusted, host: service.Host, port: port, table: c.next.router.Table(service.Host, port), captured: c.next.captured}
+	if tcp {
+		r.way, r.tcp = outboundWay, true
+	} else {
+		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(service.Host)}, "", 0)
+	}
+	for _, text := range service.Addresses {
+		address, err := netip.ParseAddr(text)
+		if err != nil {
+			c.errs = append(c.errs, fmt.Errorf("service %s: address: %w", service.Host, err))
+			continue
+		}
+		if at := netip.AddrPortFrom(address.Unmap(), uint16(port)); c.next.captured.address[at] == nil {
+			c.next.captured.address[at] = r
+		}
+	}
+}
+
+// whereTo finds out where a connection was going, for listeners that have to know. It is not known of one that was going to the listener itself: nobody redirected it, and carrying it on would bring
+// it back.
+func (s *Server) whereTo(l *listener, accepted net.Conn) (dst netip.AddrPort, known bool) {
+	if !l.at.way.captured() {
+		return dst, true
+	}
+	dst, err := s.opts.OriginalDst(accepted)
+	if err != nil {
+		s.opts.Log.Debug("a connection to the listener for captured traffic", "listener", l.at.bind, "from", accepted.RemoteAddr(), "error", err)
+		return dst, false
+	}
+	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	local, ok := accepted.LocalAddr().(*net.TCPAddr)
+	return dst, !ok || dst != netip.AddrPortFrom(local.AddrPort().Addr().Unmap(), local.AddrPort().Port())
+}
+
+// routeCaptured routes by what the request says it is for, and else by the address that it was sent to.
+func (s *stream) routeCaptured() {
+	if s.req.HTTPS {
+		s.local(400, ReasonScheme, 0)
+		return
+	}
+	table := s.cfg.router.TableOn(s.req.Host(), s.role.port)
+	switch {
+	case table != nil:
+		s.route(table)
+	case s.role.host != "":
+		s.route(s.role.table)
+	case s.role.captured.refuse:
+		s.local(502, ReasonUnknownHost, FlagNoCluster)
+	default:
+		s.goOn()
+	}
+}
+
+// goOn sends a request to where its connection was going.
+func (s *stream) goOn() {
+	s.goOnward()
+	arm := s.dest.arm
+	s.exchange = Exchange{
+		Key: s.key, Seed: s.seed(), Edge: arm.Edge, Host: arm.Host, Port: int(s.c.dst.Port()), Caller: s.caller(), Request: &s.req,
+	}
+	if len(s.req.Host()) == 0 {
+		s.edits.Set("host", s.c.dst.String())
+	}
+	if s.filter(AtRequest) {
+		s.carryOn()
+	}
+}
+
+// directOnward finds out whether a captured connection of which nothing is known goes on to where it was going, or why not.
+func (s *stream) directOnward() (refused string) {
+	if s.role.way == capturedOutWay && s.role.captured.refuse {
+		told := s.srv.opts.Metrics.Connections(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: blackHole})
+		told.Opened()
+		told.Closed(uint32(FlagNoCluster))
+		return reasonUnknownAddress
+	}
+	s.goOnward()
+	return ""
+}
+
+// outside is whoever the mesh does not know.
+var outside = &mesh.Service{External: true}
+
+// goOnward chooses where the connection was going.
+func (s *stream) goOnward() {
+	c := s.c
+	if c.onward == nil {
+		pools := c.srv.pools
+		if c.at.way.inward() {
+			pools = c.srv.apps
+		}
+		lone := pools.NewLone(mesh.Endpoint{Address: c.dst.Addr().String(), Port: int(c.dst.Port())})
+		g := &group{Group: lone, service: outside, metrics: make([]atomic.Pointer[telemetry.Requests], 1)}
+		c.onward = &destination{arm: s.role.captured.onward, group: g, records: s.role.captured.records}
+	}
+	s.dest, s.chosen = c.onward, c.onward.group.Endpoints[0]
+}
+
+// forgetOnward closes what the connection had to itself.
+func (c *conn) forgetOnward() {
+	if c.onward != nil {
+		c.onward.group.Close()
+	}
+}

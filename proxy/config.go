@@ -24,8 +24,8 @@ type config struct {
 	groups         map[groupKey]*group
 	destinations   map[*route.Arm]*destination
 	captured       *captured // nil: nothing is
-	edgeToken      secret // of the run's load
-	directToken    secret // of the run at the direct listener
+	edgeToken      secret    // of the run's load
+	directToken    secret    // of the run at the direct listener
 }
 
 // place is where a listener listens; a listener belongs to the same place in every configuration.

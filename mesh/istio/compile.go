@@ -19,13 +19,13 @@ const group = "networking.istio.io/"
 var versions = []string{"v1", "v1beta1", "v1alpha3"}
 
 // Compile turns documents into rules, for services that are known by their hosts. Hosts in a document are resolved in its own namespace, or in the given one
-// when it names none. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
+// when it names none. What is bound to a gateway is in the order of the documents, which Istio takes from their age. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
 //
 // Problems are in the order of the documents. With any problem the rules are incomplete and must not be used.
 func Compile(docs []Document, services map[string]*mesh.Service, namespace string) (Rules, []Problem) {
 	c := &compiler{
 		rules:  Rules{Services: maps.Clone(services), Routes: map[string]*mesh.RouteTable{}},
-		owners: map[string]owner{},
+		owners: map[string]owner{}, gateways: map[string]*gateway{},
 	}
 	if c.rules.Services == nil {
 		c.rules.Services = map[string]*mesh.Service{}
@@ -39,13 +39,16 @@ func Compile(docs []Document, services map[string]*mesh.Service, namespace strin
 		switch spec := o.spec.(type) {
 		case *networking.DestinationRule:
 			c.destinationRule(o, spec)
+		case *networking.Gateway:
+			c.gateway(o, spec)
 		case *networking.VirtualService:
-			virtual = append(virtual, func() { c.virtualService(o, spec) }) // after all subsets are known
+			virtual = append(virtual, func() { c.virtualService(o, spec) }) // after all subsets and gateways are known
 		}
 	}
 	for _, compile := range virtual {
 		compile()
 	}
+	c.finishGateways()
 	for _, d := range c.decoders {
 		c.problems = append(c.problems, d.problems...)
 	}
@@ -54,7 +57,8 @@ func Compile(docs []Document, services map[string]*mesh.Service, namespace strin
 
 type compiler struct {
 	rules    Rules
-	owners   map[string]owner // by kind and host: the document that is about it
+	owners   map[string]owner    // by kind and host: the document that is about it
+	gateways map[string]*gateway // by namespace/name
 	decoders []*decoder
 	problems []Problem
 }
@@ -70,6 +74,7 @@ type object struct {
 	kind, name, namespace string
 	path                  string // of the spec
 	spec                  proto.Message
+	gateways              map[string]*gateway // that a VirtualService is for, by key; nil for the sidecars and for what is not known
 }
 
 // origin names the object in routes, reports and messages.
@@ -124,11 +129,13 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 		o.spec = &networking.VirtualService{}
 	case "DestinationRule":
 		o.spec = &networking.DestinationRule{}
-	case "Gateway", "ServiceEntry", "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
-		o.problem(CodeNotHonoured, join(path, "kind"), "VirtualService or DestinationRule", "%s is not honoured yet", o.kind)
+	case "Gateway":
+		o.spec = &networking.Gateway{}
+	case "ServiceEntry", "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
+		o.problem(CodeNotHonoured, join(path, "kind"), "VirtualService, DestinationRule or Gateway", "%s is not honoured yet", o.kind)
 		return false
 	default:
-		o.problem(CodeKind, join(path, "kind"), "VirtualService or DestinationRule", "unknown kind %q", o.kind)
+		o.problem(CodeKind, join(path, "kind"), "VirtualService, DestinationRule or Gateway", "unknown kind %q", o.kind)
 		return false
 	}
 	o.metadata(fields["metadata"], join(path, "metadata"))

@@ -27,6 +27,9 @@ var honoured = map[protoreflect.Name][]string{
 	"LoadBalancerSettings":   {"simple"},
 	"ConnectionPoolSettings": {"tcp"},
 	"TCPSettings":            {"connectTimeout"},
+	"Gateway":                {"servers", "selector"},
+	"Server":                 {"name", "port", "hosts"},
+	"Port":                   {"name", "number", "protocol"},
 }
 
 // insteadOf says what does the work of a field that is not honoured, where something does.

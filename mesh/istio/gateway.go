@@ -1,6 +1,15 @@
 package istio
 
-import "strings"
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"meshtest.dev/meshtest/mesh"
+)
 
 // gatewaySuffix ends the pseudo hosts of gateways. It is no domain of any service.
 const gatewaySuffix = ".gateway"
@@ -16,4 +25,148 @@ func GatewayName(host string) (name, namespace string, ok bool) {
 		return "", "", false
 	}
 	return strings.Cut(rest, ".")
+}
+
+// gateway is one Gateway with what is bound to it.
+type gateway struct {
+	*object
+	servers []server
+	bound   map[int]map[string][]binding // by port and host of a VirtualService: in the order of the documents
+}
+
+// server is one place where a Gateway listens, and the hosts it serves there.
+type server struct {
+	port  mesh.Port
+	hosts []served
+}
+
+// served is a host of a server; one with a namespace is only for VirtualServices of that namespace.
+type served struct{ namespace, host string }
+
+// key names a gateway in a reference: NAMESPACE/NAME.
+func (g *gateway) key() string { return g.namespace + "/" + g.name }
+
+// gateway reads a Gateway. Its selector is not compared with anything: there is one ingress gateway in the mesh, and it serves every Gateway.
+func (c *compiler) gateway(o *object, spec *networking.Gateway) {
+	g := &gateway{object: o, bound: map[int]map[string][]binding{}}
+	if first := c.gateways[g.key()]; first != nil {
+		o.problem(CodeConflict, join(o.path, "servers"), "", "there is another %s (%s)", o.origin(), first.file)
+		return
+	}
+	c.gateways[g.key()] = g
+	if spec.GetSelector()["istio"] == "egressgateway" {
+		o.problem(CodeNotHonoured, join(o.path, "selector.istio"), "", "an egress gateway is not honoured yet")
+	}
+	if len(spec.GetServers()) == 0 && !o.hasProblem(o.path) {
+		o.problem(CodeInvalid, o.path, "", "at least one server is needed")
+	}
+	for i, s := range spec.GetServers() {
+		g.server(index(join(o.path, "servers"), i), s)
+	}
+}
+
+func (g *gateway) server(path string, s *networking.Server) {
+	number := int(s.GetPort().GetNumber())
+	switch protocol := s.GetPort().GetProtocol(); {
+	case g.hasProblem(join(path, "port")):
+	case number < 1 || number > 65535:
+		g.problem(CodeInvalid, join(path, "port.number"), "", "%d is not a port", number)
+	case protocol == "":
+		g.problem(CodeInvalid, join(path, "port"), "such as protocol: HTTP", "the field %q is missing", "protocol")
+	case !strings.EqualFold(protocol, "HTTP"):
+		g.problem(CodeNotHonoured, join(path, "port.protocol"), "HTTP", "the protocol %s is not honoured yet", protocol)
+	}
+	if len(s.GetHosts()) == 0 && !g.hasProblem(join(path, "hosts")) {
+		g.problem(CodeInvalid, path, "such as hosts: ['*']", "at least one host is needed")
+	}
+	out := server{port: mesh.Port{Name: s.GetPort().GetName(), Number: number, Protocol: mesh.HTTP}}
+	for i, text := range s.GetHosts() {
+		at := index(join(path, "hosts"), i)
+		namespace, host, qualified := strings.Cut(text, "/")
+		switch {
+		case !qualified:
+			namespace, host = "", text
+		case namespace == "*":
+			namespace = ""
+		case namespace == ".":
+			namespace = g.namespace
+		}
+		if !validHost(host) {
+			g.problem(CodeInvalid, at, "*, *.example.com or books.example.com", "%q is not a host", host)
+			continue
+		}
+		out.hosts = append(out.hosts, served{namespace, strings.ToLower(host)})
+	}
+	g.servers = append(g.servers, out)
+	if g.bound[number] == nil {
+		g.bound[number] = map[string][]binding{}
+	}
+}
+
+var hostPattern = regexp.MustCompile(`^(\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)$`)
+
+// validHost reports whether a host is a DNS name, or one whose first label is *.
+func validHost(host string) bool { return len(host) <= 253 && hostPattern.MatchString(host) }
+
+// service is the pseudo service of a gateway.
+func (g *gateway) service() *mesh.Service {
+	svc := &mesh.Service{Host: GatewayHost(g.name, g.namespace)}
+	for _, s := range g.servers {
+		if !slices.ContainsFunc(svc.Ports, func(p mesh.Port) bool { return p.Number == s.port.Number }) {
+			svc.Ports = append(svc.Ports, s.port)
+		}
+	}
+	return svc
+}
+
+// admitted are the hosts that a port serves for a host of a VirtualService in a namespace: where the two overlap. Without any, nothing of it is served there.
+func (g *gateway) admitted(port int, host, namespace string) []string {
+	var out []string
+	for _, s := range g.servers {
+		if s.port.Number != port {
+			continue
+		}
+		for _, own := range s.hosts {
+			if own.namespace != "" && own.namespace != namespace {
+				continue
+			}
+			if both := overlap(own.host, host); both != "" && !slices.Contains(out, both) {
+				out = append(out, both)
+			}
+		}
+	}
+	return out
+}
+
+// overlap is the narrower of two hosts if the other one includes it, else empty. A wildcard stands for one or more labels.
+func overlap(a, b string) string {
+	switch {
+	case includes(a, b):
+		return b
+	case includes(b, a):
+		return a
+	default:
+		return ""
+	}
+}
+
+func includes(wide, narrow string) bool {
+	if wide == narrow || wide == "*" {
+		return true
+	}
+	suffix, wildcard := strings.CutPrefix(wide, "*")
+	return wildcard && len(narrow) > len(suffix) && strings.HasSuffix(narrow, suffix)
+}
+
+// finishGateways makes the tables and services of all gateways, once everything is bound.
+func (c *compiler) finishGateways() {
+	for _, key := range slices.Sorted(maps.Keys(c.gateways)) {
+		g := c.gateways[key]
+		svc := g.service()
+		c.rules.Services[svc.Host] = svc
+		for port, hosts := range g.bound {
+			table := &mesh.RouteTable{Host: svc.Host, Port: port, Routes: g.merge(hosts)}
+			c.rules.Routes[mesh.HostPort(svc.Host, port)] = table
+		}
+	}
 }

@@ -1,4 +1,4 @@
-// Package istio compiles what users wrote for Istio, VirtualServices and DestinationRules, into the shared words of [mesh]. It is strict where Istio is lenient: a
+// Package istio compiles what users wrote for Istio, VirtualServices, DestinationRules and Gateways, into the shared words of [mesh]. It is strict where Istio is lenient: a
 // field that does not exist, or exists and is not honoured yet, is a [Problem] at its line and column, never ignored.
 package istio
 
@@ -46,6 +46,6 @@ const (
 
 // Rules is what documents compile to, ready to be put into a snapshot.
 type Rules struct {
-	Services map[string]*mesh.Service    // every known service, by host, with its policy and subsets
-	Routes   map[string]*mesh.RouteTable // for hosts of VirtualServices, by mesh.HostPort: one for each port of the host
+	Services map[string]*mesh.Service    // every known service, by host, with its policy and subsets; and one for each Gateway, by GatewayHost
+	Routes   map[string]*mesh.RouteTable // for hosts of VirtualServices and for Gateways, by mesh.HostPort: one for each port
 }

@@ -14,12 +14,12 @@ import (
 	"meshtest.dev/meshtest/mesh"
 )
 
-// gatewayMesh is the reserved gateway of all sidecars, the only one that rules can be for.
+// gatewayMesh is the reserved gateway of all sidecars.
 const gatewayMesh = "mesh"
 
-// virtualService compiles to one route table for each port of each of its hosts.
+// virtualService compiles the routes of one document for the sidecars, for gateways, or for both.
 func (c *compiler) virtualService(o *object, spec *networking.VirtualService) {
-	o.onlyMesh(join(o.path, "gateways"), spec.GetGateways())
+	o.gateways = c.references(o, spec.GetGateways())
 	if len(spec.GetHosts()) == 0 {
 		o.problem(CodeInvalid, join(o.path, "hosts"), "", "at least one host is needed")
 	}
@@ -35,28 +35,80 @@ func (c *compiler) virtualService(o *object, spec *networking.VirtualService) {
 			names[name] = true
 		}
 	}
+	o.checkGateways(spec)
+	if _, ok := o.gateways[gatewayMesh]; ok {
+		c.forSidecars(o, spec)
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.gateways)) {
+		if g := o.gateways[key]; g != nil {
+			c.bind(o, spec, g)
+		}
+	}
+}
+
+// checkGateways reports what could never act: a match for a gateway that its document is not for, and a gateway that no route is for.
+func (o *object) checkGateways(spec *networking.VirtualService) {
+	for i, r := range spec.GetHttp() {
+		for j, m := range r.GetMatch() {
+			for k, name := range m.GetGateways() {
+				if _, ok := o.gateways[o.gatewayKey(name)]; !ok {
+					at := index(join(index(join(index(join(o.path, "http"), i), "match"), j), "gateways"), k)
+					o.problem(CodeInvalid, at, "add it to spec.gateways", "%s is not among the gateways of the document", name)
+				}
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(o.gateways)) {
+		some := func(r *networking.HTTPRoute) bool { return o.serves(r, key) }
+		if len(spec.GetHttp()) > 0 && !slices.ContainsFunc(spec.GetHttp(), some) {
+			o.problem(CodeInvalid, join(o.path, "http"), "", "none of the routes is for the gateway %s", key)
+		}
+	}
+}
+
+// forSidecars makes one route table for each port of each host.
+func (c *compiler) forSidecars(o *object, spec *networking.VirtualService) {
 	for i, name := range spec.GetHosts() {
 		path := index(join(o.path, "hosts"), i)
 		svc := c.host(o, path, name)
 		if svc == nil || !c.claim(o, path, svc.Host) {
 			continue
 		}
-		for n, port := range svc.Ports {
+		for _, port := range svc.Ports {
 			if port.Protocol != mesh.HTTP {
 				o.problem(CodeInvalid, path, "", "port %d of %s speaks %s, and http routes need HTTP", port.Number, name, port.Protocol)
 				continue
 			}
 			table := &mesh.RouteTable{Host: svc.Host, Port: port.Number}
-			before := len(o.problems)
-			for j, r := range spec.GetHttp() {
-				table.Routes = append(table.Routes, c.route(o, r, j, port.Number))
-			}
-			if i > 0 || n > 0 { // the routes are the same for each host, and so are their problems
-				o.problems = slices.Concat(o.problems[:before], newProblems(o.problems[:before], o.problems[before:]))
-			}
+			o.once(func() { table.Routes = c.routes(o, spec, place{gateway: gatewayMesh, port: port.Number}) })
 			c.rules.Routes[mesh.HostPort(svc.Host, port.Number)] = table
 		}
 	}
+}
+
+// place is what routes are compiled for.
+type place struct {
+	gateway string   // its key; mesh for sidecars
+	port    int      // of the table
+	hosts   []string // that a gateway serves there; nil for sidecars
+}
+
+// routes compiles the routes of a document that are for a place.
+func (c *compiler) routes(o *object, spec *networking.VirtualService, at place) []mesh.Route {
+	var out []mesh.Route
+	for i, r := range spec.GetHttp() {
+		if compiled, ok := c.route(o, r, i, at); ok {
+			out = append(out, compiled)
+		}
+	}
+	return out
+}
+
+// once does something that may repeat what was done for another host, port or gateway, and keeps only those problems that are new.
+func (o *object) once(do func()) {
+	before := len(o.problems)
+	do()
+	o.problems = slices.Concat(o.problems[:before], newProblems(o.problems[:before], o.problems[before:]))
 }
 
 // newProblems are those of the later problems that are not among the earlier ones.
@@ -71,28 +123,32 @@ func routeName(o *object, r *networking.HTTPRoute, i int) string {
 	return cmp.Or(r.GetName(), o.name+"-"+strconv.Itoa(i))
 }
 
-func (o *object) onlyMesh(path string, gateways []string) {
-	for i, g := range gateways {
-		if g != gatewayMesh {
-			o.problem(CodeNotHonoured, index(path, i), "leave gateways out, or name mesh", "the gateway %q is not honoured yet, only mesh", g)
-		}
-	}
+// isFor reports whether a match is for a gateway of its document: one that it names, or any when it names none.
+func (o *object) isFor(m *networking.HTTPMatchRequest, gateway string) bool {
+	names := m.GetGateways()
+	return len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return o.gatewayKey(name) == gateway })
 }
 
-// route compiles one http route for a port of its host.
-func (c *compiler) route(o *object, r *networking.HTTPRoute, i, port int) mesh.Route {
+// serves reports whether a route is for a gateway of its document.
+func (o *object) serves(r *networking.HTTPRoute, gateway string) bool {
+	return len(r.GetMatch()) == 0 || slices.ContainsFunc(r.GetMatch(), func(m *networking.HTTPMatchRequest) bool { return o.isFor(m, gateway) })
+}
+
+// route compiles one http route for a place. It is not ok when all its matches are for other places.
+func (c *compiler) route(o *object, r *networking.HTTPRoute, i int, at place) (route mesh.Route, ok bool) {
 	path := index(join(o.path, "http"), i)
 	out := mesh.Route{
 		Name:     routeName(o, r, i),
 		Origin:   o.origin(),
-		Matches:  o.matches(join(path, "match"), r.GetMatch()),
+		Matches:  o.matches(join(path, "match"), r.GetMatch(), at),
 		Request:  o.headerChange(join(path, "headers.request"), r.GetHeaders().GetRequest()),
 		Response: o.headerChange(join(path, "headers.response"), r.GetHeaders().GetResponse()),
 	}
+	ok = len(out.Matches) > 0 || len(r.GetMatch()) == 0
 	actions := 0
 	if len(r.GetRoute()) > 0 {
 		actions++
-		out.Split = c.split(o, join(path, "route"), r.GetRoute(), port)
+		out.Split = c.split(o, join(path, "route"), r.GetRoute(), at.port)
 		out.Retry = o.retry(join(path, "retries"), r.GetRetries())
 	}
 	if r.GetRedirect() != nil {
@@ -115,7 +171,7 @@ func (c *compiler) route(o *object, r *networking.HTTPRoute, i, port int) mesh.R
 	if rw := r.GetRewrite(); rw != nil {
 		o.rewrite(join(path, "rewrite"), rw, &out)
 	}
-	return out
+	return out, ok
 }
 
 // hasProblem reports whether there is a problem at or below a path.
@@ -189,15 +245,15 @@ func (c *compiler) destination(o *object, path string, dest *networking.Destinat
 	return out
 }
 
-func (o *object) matches(path string, matches []*networking.HTTPMatchRequest) []mesh.Match {
+// matches compiles those matches of a route that can hold at a place.
+func (o *object) matches(path string, matches []*networking.HTTPMatchRequest, where place) []mesh.Match {
 	var out []mesh.Match
 	for i, m := range matches {
 		at := index(path, i)
-		o.onlyMesh(join(at, "gateways"), m.GetGateways())
 		if p := m.GetPort(); p > 65535 {
 			o.problem(CodeInvalid, join(at, "port"), "", "%d is not a port", p)
 		}
-		out = append(out, mesh.Match{
+		compiled := mesh.Match{
 			Path:           o.stringMatch(join(at, "uri"), m.GetUri()),
 			IgnorePathCase: m.GetIgnoreUriCase(),
 			Method:         o.stringMatch(join(at, "method"), m.GetMethod()),
@@ -207,7 +263,10 @@ func (o *object) matches(path string, matches []*networking.HTTPMatchRequest) []
 			Query:          o.tests(join(at, "queryParams"), m.GetQueryParams(), func(s string) string { return s }),
 			SourceLabels:   maps.Clone(mesh.Labels(m.GetSourceLabels())),
 			Port:           int(m.GetPort()),
-		})
+		}
+		if o.isFor(m, where.gateway) && o.fits(join(at, "authority"), compiled.Authority, where.hosts) {
+			out = append(out, compiled)
+		}
 	}
 	return out
 }

@@ -28,12 +28,8 @@ import (
 // The level may be nil.
 func (s *Server) Admin(level *slog.LevelVar) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", s.adminReady)
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		b := s.opts.Metrics.AppendText(nil)
-		b = s.opts.Counters.AppendText(b)
-		writeText(w, appendProcess(b))
-	})
+	mux.HandleFunc("GET /ready", s.ServeReady)
+	mux.HandleFunc("GET /metrics", s.ServeMetrics)
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.opts.Counters.AppendText(nil)) })
 	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.dump()) })
 	mux.HandleFunc("GET /clusters", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clusters()) })
@@ -42,7 +38,15 @@ func (s *Server) Admin(level *slog.LevelVar) http.Handler {
 	return mux
 }
 
-func (s *Server) adminReady(w http.ResponseWriter, _ *http.Request) {
+// ServeMetrics answers with Istio's standard metrics, the sidecar's own and the process's, for Prometheus.
+func (s *Server) ServeMetrics(w http.ResponseWriter, _ *http.Request) {
+	b := s.opts.Metrics.AppendText(nil)
+	b = s.opts.Counters.AppendText(b)
+	writeText(w, appendProcess(b))
+}
+
+// ServeReady answers 200 when the server listens on what its configuration says, else 503.
+func (s *Server) ServeReady(w http.ResponseWriter, _ *http.Request) {
 	if !s.Ready() {
 		http.Error(w, "there is no configuration yet, or the sidecar is stopping", http.StatusServiceUnavailable)
 		return

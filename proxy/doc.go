@@ -2,8 +2,8 @@
 //
 // # The way of a request
 //
-// A listener is inbound (to the application), outbound (to one upstream, whatever authority the request carries) or an http_proxy (the authority decides). One goroutine carries a connection, and
-// one request after the other:
+// A listener is inbound (to the application), outbound (to one upstream, whatever authority the request carries) or an http_proxy (the authority decides). A listener for captured traffic is all of that:
+// what a connection is for follows from where it was going. One goroutine carries a connection, and one request after the other:
 //
 //	read the head (http1) -> key, token and trace context -> rule and arm (route) -> filters at the request
 //	  -> attempts: filters at the attempt -> endpoint and connection (upstream) -> write, read the answer's head -> again?

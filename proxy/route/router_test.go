@@ -91,6 +91,18 @@ func TestTableForAuthority(t *testing.T) {
 		}
 		require.Equal(t, want, got, authority)
 	}
+	for _, test := range []struct {
+		authority string
+		port      int
+		want      *Table
+	}{
+		{"middleware", 9000, r.Table(middleware, 9000)}, // the port that the request went to
+		{"middleware:8080", 9000, r.Table(middleware, 8080)},
+		{"middleware", 80, nil},
+		{"backend.prod", 8080, r.Table(backend, 8080)},
+	} {
+		require.Same(t, test.want, r.TableOn([]byte(test.authority), test.port), test)
+	}
 	require.Nil(t, r.Table("middleware", 8080), "listeners name hosts in full")
 	require.Zero(t, r.Table("middleware", 8080).Lookup(&View{}), "no table, no rule")
 }

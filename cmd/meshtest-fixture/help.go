@@ -37,8 +37,9 @@ const sharedHelp = `Settings of every application (default):
   ERROR_RATE        share of the requests, 0 to 1, that fail (0), with
   ERROR_STATUS      status 400 to 599 (500)
   CRASH_AFTER       exits with code 3 after so many answers (0: never)
+  CRASHABLE         true: POST /crash, or GET /crash with the header crash: now, ends the process at once with code 1, unanswered (false)
   LEAK              memory that each request leaves behind: 4096, 64KiB, 1MiB (0)
 
 /healthz answers 200 when the service is ready, else 503. SIGTERM lets requests in flight finish, for at most 5 s.
-Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage or settings (all mistakes are told at once), 3 crashed as configured.
+Exit codes: 0 stopped as asked, 1 could not serve or CRASHABLE, 2 wrong usage or settings (all mistakes are told at once), 3 crashed as configured.
 `

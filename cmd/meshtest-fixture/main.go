@@ -1,7 +1,7 @@
 // Command meshtest-fixture is the sample applications that scenarios put into a mesh, in one binary: each is a sub-command, and its
 // settings are environment variables.
 //
-// Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage or settings, 3 crashed as configured (CRASH_AFTER).
+// Exit codes: 0 stopped as asked, 1 could not serve or sent /crash (CRASHABLE), 2 wrong usage or settings, 3 crashed as configured (CRASH_AFTER).
 package main
 
 import (

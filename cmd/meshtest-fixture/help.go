@@ -22,6 +22,36 @@ const timeHelp = `An ordinary service outside the mesh: / answers the current ti
 const echoHelp = `Answers any request with a JSON object of what arrived: method, URI, host, headers and peer address.
 `
 
+const productpageHelp = `The page about a book, at /productpage, and the same as JSON at /api/v1/products, /api/v1/products/0, /api/v1/products/0/reviews and /api/v1/products/0/ratings. It
+asks details, and reviews (twice, 3 s each, as Istio's sample does). What cannot be had is said on the page, which is 200 all the same. Who signs in gets a cookie, and the header
+end-user on what is asked for them.
+
+Settings of this application:
+  DETAILS_URL       http://DETAILS_HOSTNAME:DETAILS_SERVICE_PORT (details, 9080), likewise
+  REVIEWS_URL       and
+  RATINGS_URL
+` + bookinfoHelp
+
+const detailsHelp = `The facts about the book, as JSON at /details/0.
+`
+
+const reviewsHelp = `What readers think of the book, as JSON at /reviews/0. Version v1 has no stars; v2 has black ones and v3 red ones, which they ask ratings for.
+
+Settings of this application:
+  RATINGS_URL       http://RATINGS_HOSTNAME:RATINGS_SERVICE_PORT (ratings, 9080)
+  ENABLE_RATINGS    true or false: whether there are stars (true for v2 and v3)
+  STAR_COLOR        (v3: red, else black). It asks for black stars for 10 s, for others 2.5 s, as Istio's sample does
+  HOSTNAME          name in the answers (the service's), and
+  CLUSTER_NAME      name of its cluster
+` + bookinfoHelp
+
+const ratingsHelp = `The stars of the book, as JSON at /ratings/0. A POST there replaces them in this process.
+`
+
+const bookinfoHelp = `  SERVICES_DOMAIN   appended to the names of hosts
+  DROP_HEADER       headers that are not passed on, comma separated: a defect
+`
+
 const sharedHelp = `Settings of every application (default):
   HOST, PORT        where to listen (127.0.0.1, 8080); PORT=0 lets the system choose
   SERVICE_NAME      name (the application's), and

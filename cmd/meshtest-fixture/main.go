@@ -11,15 +11,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"meshtest.dev/meshtest/internal/fixture"
+	"meshtest.dev/meshtest/internal/fixture/bookinfo"
 	"meshtest.dev/meshtest/internal/fixture/chain"
 	"meshtest.dev/meshtest/internal/fixture/clock"
 	"meshtest.dev/meshtest/internal/fixture/echo"
+	"meshtest.dev/meshtest/internal/fixture/names"
 	"meshtest.dev/meshtest/internal/version"
 )
 
@@ -63,22 +66,36 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return errors.New("name an application: chain, time or echo (see --help)")
+			return fmt.Errorf("name an application (see --help): %s", strings.Join(names.All(), ", "))
 		},
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(
-		application("chain", "Call the next services and sign their answer", chainHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+		application(names.Chain, "Call the next services and sign their answer", chainHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
 			config := chain.Read(env)
 			return config.Config, func() fixture.Handler { return chain.New(config) }
 		}),
-		application("time", "Tell the time: a service outside the mesh", timeHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+		application(names.Time, "Tell the time: a service outside the mesh", timeHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
 			config := env.Config("time")
 			return config, func() fixture.Handler { return clock.New(config, time.Now) }
 		}),
-		application("echo", "Answer with the request as it arrived", echoHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+		application(names.Echo, "Answer with the request as it arrived", echoHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
 			config := env.Config("echo")
 			return config, func() fixture.Handler { return echo.New(config) }
+		}),
+		application(names.BookinfoProductpage, "Bookinfo: the page about a book", productpageHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := bookinfo.ReadProductpage(env)
+			return config.Config, func() fixture.Handler { return bookinfo.NewProductpage(config) }
+		}),
+		application(names.BookinfoDetails, "Bookinfo: the facts about the book", detailsHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			return env.Config("details"), bookinfo.NewDetails
+		}),
+		application(names.BookinfoReviews, "Bookinfo: what readers think of the book", reviewsHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := bookinfo.ReadReviews(env)
+			return config.Config, func() fixture.Handler { return bookinfo.NewReviews(config) }
+		}),
+		application(names.BookinfoRatings, "Bookinfo: the stars of the book", ratingsHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			return env.Config("ratings"), bookinfo.NewRatings
 		}),
 		&cobra.Command{
 			Use:   "version",

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/internal/fixture/names"
 )
 
 // asCommand makes the test binary the command.
@@ -38,7 +40,7 @@ func TestCalls(t *testing.T) {
 		"help of chain":   {[]string{"chain", "--help"}, 0, "UPSTREAM_URI", ""},
 		"help of time":    {[]string{"time", "-h"}, 0, "LATENCY_MEDIAN", ""},
 		"nothing":         {nil, 2, "", "name an application"},
-		"unknown":         {[]string{"bookinfo"}, 2, "", `unknown command "bookinfo"`},
+		"unknown":         {[]string{"books"}, 2, "", `unknown command "books"`},
 		"an argument":     {[]string{"chain", "x"}, 2, "", "unknown command"},
 		"an unknown flag": {[]string{"time", "--port", "1"}, 2, "", "unknown flag: --port"},
 		"first mistake":   {[]string{"time"}, 2, "", `PORT: "x": want`},
@@ -55,6 +57,17 @@ func TestCalls(t *testing.T) {
 			require.Equal(t, test.stdout == "", stdout.Len() == 0, stdout.String())
 		})
 	}
+}
+
+func TestEveryApplicationHasItsName(t *testing.T) {
+	t.Parallel()
+	var got []string
+	for _, cmd := range command().Commands() {
+		if cmd.Name() != "version" && cmd.Name() != "help" {
+			got = append(got, cmd.Name())
+		}
+	}
+	require.ElementsMatch(t, names.All(), got)
 }
 
 var listening = regexp.MustCompile(`listening.* address=(\S+)`)

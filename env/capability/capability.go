@@ -22,6 +22,10 @@ const (
 	PrivilegedPorts Capability = "privileged-ports" // serve on ports below 1024
 	FaultAbort      Capability = "fault-abort"      // answer instead of a service
 	FaultDelay      Capability = "fault-delay"      // hold requests back
+	PodKill         Capability = "pod-kill"         // delete pods of a service
+	NodeDrain       Capability = "node-drain"       // drain the nodes that a service's pods are on
+	ControlKill     Capability = "control-kill"     // end the control plane, which comes back
+	Scale           Capability = "scale"            // change the number of a workload's replicas while it runs
 )
 
 // Set is a set of capabilities.

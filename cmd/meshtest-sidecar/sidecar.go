@@ -65,7 +65,7 @@ func (s *sidecar) run(ctx context.Context) error {
 		}
 	}
 	answer.Go(func() {
-		failed(wire.ServeDirect(answering, s.direct, s.bootstrap.DirectToken, s.faults, told(s.evidence)))
+		failed(wire.ServeDirect(answering, s.direct, wire.Verify(s.bootstrap.DirectToken), s.faults, told(s.evidence)))
 	})
 	answer.Go(func() { s.faults.Run(answering) })
 	if s.admin != nil {

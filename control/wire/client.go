@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -33,15 +34,23 @@ func backoff(retry int, chance float64) time.Duration {
 	return time.Duration(chance * float64(ceiling))
 }
 
+// Keepalives. A connection may lead through an API server and a node's agent, which forget what is silent and, when they are busy, are late by seconds: so something is said every ten
+// seconds (gRPC's clients do not go below), also when no call is in progress, and a peer has as long to answer. A peer that is gone is mostly noticed at once, because
+// the connection ends; this is for those that hang.
+const (
+	pingInterval = 10 * time.Second
+	pingTimeout  = 10 * time.Second
+)
+
 // connect prepares a connection on which every call carries the token and the version. It is opened by the first call.
 func connect(dial Dial, token string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///meshtest",
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket between processes of one user
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // what has to be secret, dial encrypts
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: 5 * time.Second}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return invoke(introduce(ctx, token), method, req, reply, cc, opts...)
@@ -61,7 +70,7 @@ type dialogue func(ctx context.Context, conn *grpc.ClientConn) (worked bool, err
 
 // converse repeats a dialogue on new connections until ctx ends (it returns nil then), the dialogue returns nil, or an error says that trying again is of no use. Each
 // broken connection is told to lost.
-func converse(ctx context.Context, dial Dial, token string, lost func(error), s dialogue) error {
+func converse(ctx context.Context, dial Dial, token TokenSource, lost func(error), s dialogue) error {
 	for retry := 0; ; retry++ {
 		worked, err := once(ctx, dial, token, s)
 		switch {
@@ -81,9 +90,13 @@ func converse(ctx context.Context, dial Dial, token string, lost func(error), s 
 	}
 }
 
-func once(ctx context.Context, dial Dial, token string, s dialogue) (bool, error) {
+func once(ctx context.Context, dial Dial, source TokenSource, s dialogue) (bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	token, err := source()
+	if err != nil {
+		return false, fmt.Errorf("reading the token: %w", err)
+	}
 	conn, err := connect(dial, token)
 	if err != nil {
 		return false, err

@@ -70,7 +70,7 @@ func (c *Configuration) Watch(ctx context.Context, each func(Progress)) error {
 	dialogue := func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
 		return watch(ctx, conn, func(p Progress) bool { each(p); return true })
 	}
-	if err := converse(ctx, c.dial, c.token, func(error) {}, dialogue); err != nil {
+	if err := converse(ctx, c.dial, fixed(c.token), func(error) {}, dialogue); err != nil {
 		return fmt.Errorf("watching the control plane: %w", plain(err))
 	}
 	return nil

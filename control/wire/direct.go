@@ -28,7 +28,7 @@ func (d *Direct) Evidence(ctx context.Context, from uint64, each func(mesh.Evide
 			return each(b)
 		})
 	}
-	if err := converse(ctx, d.dial, d.token, func(error) {}, dialogue); err != nil {
+	if err := converse(ctx, d.dial, fixed(d.token), func(error) {}, dialogue); err != nil {
 		return fmt.Errorf("receiving evidence: %w", plain(err))
 	}
 	return nil

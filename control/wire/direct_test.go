@@ -74,7 +74,7 @@ func serve(t testing.TB, path string, f *fakeSidecar) (stop func()) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeDirect(ctx, l, "token", f, f) }()
+	go func() { done <- ServeDirect(ctx, l, Verify("token"), f, f) }()
 	return sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-done)

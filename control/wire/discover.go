@@ -8,6 +8,8 @@ import (
 	"log/slog"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"meshtest.dev/meshtest/control/wire/pb"
 	"meshtest.dev/meshtest/mesh"
@@ -22,13 +24,13 @@ type Sink interface {
 
 // Discover keeps a sidecar's configuration current until ctx ends, and returns nil then. When the connection breaks it comes back, after a wait of between 0 and 50 ms that
 // doubles up to 5 s, and is resent only what differs; meanwhile the sink keeps what it has. An error says that coming back is of no use: the control plane speaks
-// another major of the protocol, or knows neither this instance nor its token.
+// another major of the protocol, or knows neither this instance nor its token, unless the token comes from a [TokenSource].
 func Discover(ctx context.Context, dial Dial, hello Hello, sink Sink, log *slog.Logger) error {
 	d := discovery{hello: hello, sink: sink, log: log, held: map[mesh.Kind]map[string]string{}}
 	lost := func(err error) {
 		log.Warn("the control plane is out of reach; the configuration stays as it is", "error", plain(err))
 	}
-	if err := converse(ctx, dial, hello.Token, lost, d.dialogue); err != nil {
+	if err := converse(ctx, dial, hello.source(), lost, d.dialogue); err != nil {
 		return fmt.Errorf("asking the control plane for configuration: %w", plain(err))
 	}
 	return nil
@@ -63,6 +65,9 @@ func (d *discovery) dialogue(ctx context.Context, conn *grpc.ClientConn) (bool, 
 	}
 	if errors.Is(err, io.EOF) {
 		err = errors.New("the control plane ended the stream")
+	}
+	if d.hello.TokenSource != nil && status.Code(err) == codes.Unauthenticated {
+		return false, plain(err)
 	}
 	return worked, err
 }

@@ -98,7 +98,7 @@ func (h *Holder) Settle(ctx context.Context, fault string) (mesh.Accounting, err
 
 // Run holds until ctx ends, and returns nil then. An error says that reconnecting is of no use; until then broken connections are made good.
 func (h *Holder) Run(ctx context.Context) error {
-	if err := converse(ctx, h.direct.dial, h.direct.token, func(error) {}, h.dialogue); err != nil {
+	if err := converse(ctx, h.direct.dial, fixed(h.direct.token), func(error) {}, h.dialogue); err != nil {
 		return fmt.Errorf("holding faults: %w", plain(err))
 	}
 	return nil

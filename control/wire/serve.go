@@ -9,7 +9,6 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,10 +25,35 @@ const (
 
 // InstanceToken derives the token of one sidecar from the key that the run and its control plane share, so that tokens need no list and a sidecar that is started later
 // needs no announcement: HMAC-SHA-256 of the instance, in hexadecimal.
-func InstanceToken(key, instance string) string {
+func InstanceToken(key, instance string) string { return derive(key, instance) }
+
+// DirectToken derives what the run shows to the sidecar of an instance in a cluster.
+func DirectToken(key, instance string) string { return derive(key, "\x00direct\x00"+instance) }
+
+// EdgeToken derives what the run's load shows to an edge in a cluster.
+func EdgeToken(key string) string { return derive(key, "\x00edge") }
+
+// derive is HMAC-SHA-256 of a purpose, in hexadecimal. No instance's name has a zero byte, so no token serves two purposes.
+func derive(key, purpose string) string {
 	mac := hmac.New(sha256.New, []byte(key))
-	mac.Write([]byte(instance))
+	mac.Write([]byte(purpose))
 	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// TokenDigest is the hexadecimal SHA-256 of a token, as in [mesh.Tokens]: enough to recognise the token, of no use to show.
+func TokenDigest(token string) string {
+	digest := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(digest[:])
+}
+
+// Verify returns what recognises one token.
+func Verify(want string) func(token string) bool {
+	return func(token string) bool { return SameToken(token, want) }
+}
+
+// VerifyDigest returns what recognises a token by the digest that is current at the time; while that is empty, no token is right.
+func VerifyDigest(current func() string) func(token string) bool {
+	return func(token string) bool { return SameToken(TokenDigest(token), current()) }
 }
 
 // SameToken compares tokens in constant time; an empty token is never right.
@@ -54,7 +78,7 @@ func first(ctx context.Context, key string) string {
 }
 
 // NewServer returns a gRPC server that speaks this protocol: it refuses other majors, asks allow for every call (with the full method name; nil admits
-// the call), greets streams at once, and notices a dead peer within ten seconds.
+// the call), greets streams at once, and notices within twenty seconds a peer that hangs.
 func NewServer(allow func(ctx context.Context, method string) error) *grpc.Server {
 	admit := func(ctx context.Context, method string) error {
 		if err := checkVersion(first(ctx, metadataVersion)); err != nil {
@@ -69,8 +93,8 @@ func NewServer(allow func(ctx context.Context, method string) error) *grpc.Serve
 		grpc.WaitForHandlers(true),
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingInterval / 2, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 			if err := admit(ctx, info.FullMethod); err != nil {
 				return nil, err

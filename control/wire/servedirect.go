@@ -39,10 +39,11 @@ const (
 	SettleTimeout      = time.Second
 )
 
-// ServeDirect serves the run on the sidecar's own socket until ctx ends, and returns when every call has returned. Callers must show the token.
-func ServeDirect(ctx context.Context, listener net.Listener, token string, leases Leaseholder, evidence EvidenceSource) error {
+// ServeDirect serves the run on the sidecar's own socket until ctx ends, and returns when every call has returned. Callers must show a token that verify recognises, such
+// as [Verify] and [VerifyDigest] do.
+func ServeDirect(ctx context.Context, listener net.Listener, verify func(token string) bool, leases Leaseholder, evidence EvidenceSource) error {
 	server := NewServer(func(ctx context.Context, _ string) error {
-		if !SameToken(Token(ctx), token) {
+		if !verify(Token(ctx)) {
 			return errors.New("the token is not this sidecar's")
 		}
 		return nil

@@ -27,7 +27,23 @@ const MaxMessage = 64 << 20
 type Hello struct {
 	Instance string // workload instance
 	Token    string // as InstanceToken derives it
+
+	// TokenSource, when there is one, is asked for every connection, and Token is of no account. A control plane that refuses such a token is asked again: the next one may be better.
+	TokenSource TokenSource
 }
+
+// TokenSource reads a token that may have been renewed since it was last read, such as a service account's in a pod.
+type TokenSource func() (string, error)
+
+// source is where the token of a connection comes from.
+func (h Hello) source() TokenSource {
+	if h.TokenSource != nil {
+		return h.TokenSource
+	}
+	return fixed(h.Token)
+}
+
+func fixed(token string) TokenSource { return func() (string, error) { return token, nil } }
 
 // State is what a [Progress] tells.
 type State string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -8,7 +9,9 @@ import (
 	"strconv"
 	"time"
 
+	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy"
 )
 
 // bootstrap is the document on the bootstrap descriptor: whom the sidecar stands beside, and how to talk to the others. The configuration itself comes from the control plane.
@@ -44,4 +47,25 @@ func readBootstrap(fd int) (b bootstrap, err error) {
 		}
 	}
 	return b, nil
+}
+
+// sidecar makes the parts and opens the sockets, so that whoever started the process finds them; it starts nothing.
+func (b bootstrap) sidecar(log *slog.Logger, level *slog.LevelVar) (*sidecar, error) {
+	s := newSidecar(proxy.Options{Workload: b.Workload, EdgeToken: b.EdgeToken, Timeouts: proxy.Timeouts{Drain: b.Drain}}, log)
+	s.allow = wire.Verify(b.DirectToken)
+	s.obey = func(ctx context.Context, sink wire.Sink) error {
+		return wire.Discover(ctx, wire.Unix(b.Control), wire.Hello{Instance: b.Workload.Instance, Token: b.Token}, sink, log)
+	}
+	var err error
+	if s.direct, err = wire.Listen(b.Direct); err != nil {
+		return nil, err
+	}
+	if b.Admin != "" {
+		admin, err := wire.Listen(b.Admin)
+		if err != nil {
+			return nil, errors.Join(err, s.close())
+		}
+		s.sites = append(s.sites, site{"admin", admin, s.server.Admin(level)})
+	}
+	return s, nil
 }

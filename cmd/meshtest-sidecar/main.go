@@ -1,7 +1,7 @@
 // Command meshtest-sidecar is the data plane as a process: it stands beside one workload and carries its traffic, in and out, as the control plane says.
 //
-// What it must know to begin, tokens included, is one JSON document on an inherited descriptor, so that nothing secret is in its arguments or its environment. Without the control
-// plane it goes on with the last configuration that was good.
+// On one machine, what it must know to begin, tokens included, is one JSON document on an inherited descriptor, so that nothing secret is in its arguments or its environment. In a pod it is the pod's
+// environment and a volume of secrets, and an init container brings the application's traffic to it first. Without the control plane it goes on with the last configuration that was good.
 package main
 
 import (
@@ -23,15 +23,19 @@ const usage = `meshtest-sidecar carries the traffic of one workload of a mesh.
 
 Usage:
   meshtest-sidecar --bootstrap-fd N
+  meshtest-sidecar pod
+  meshtest-sidecar capture [flags]
   meshtest-sidecar version
 
-It reads one JSON document from descriptor N until its end: {"run": ID, "workload": {"name": ..., "instance": ..., ...}, "control": SOCKET, "token": T,
-"direct": SOCKET, "directToken": T, "admin": SOCKET, "edgeToken": T, "logLevel": "INFO", "drain": NANOSECONDS}.
-Then it serves what the control plane says until SIGTERM or SIGINT, finishes the requests in flight, and logs JSON to standard error. A second signal ends it at once.
+It serves what the control plane says until SIGTERM or SIGINT, finishes the requests in flight, and logs JSON to standard error. A second signal ends it at once.
 
-The admin socket answers GET /ready, /metrics, /stats, /config_dump, /clusters and /logging, and POST /logging?level=debug.
+On one machine it reads one JSON document from descriptor N until its end: {"run": ID, "workload": {"name": ..., "instance": ..., ...}, "control": SOCKET, "token": T,
+"direct": SOCKET, "directToken": T, "admin": SOCKET, "edgeToken": T, "logLevel": "INFO", "drain": NANOSECONDS}. The admin socket answers GET /ready, /metrics, /stats, /config_dump,
+/clusters and /logging, and POST /logging?level=debug.
 
-Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage.
+` + podUsage + `
+` + captureUsage + `
+Exit codes: 0 stopped as asked, or installed; 1 could not; 2 wrong usage.
 `
 
 func main() {
@@ -44,7 +48,7 @@ func main() {
 type usageError struct{ error }
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := serve(ctx, args, stdout, stderr)
+	err := dispatch(ctx, args, stdout, stderr)
 	var wrong usageError
 	switch {
 	case err == nil:
@@ -58,34 +62,62 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 1 && (args[0] == "version" || args[0] == "--version") {
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	verb := ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	switch verb {
+	case "version", "--version":
 		_, err := fmt.Fprintln(stdout, "meshtest-sidecar", version.String(), "protocol", wire.Version)
 		return err
+	case "capture":
+		return captureTraffic(ctx, args[1:], os.Getenv, stdout)
+	case "pod":
+		return servePod(ctx, args[1:], os.Getenv, stdout, stderr)
+	default:
+		return serveBootstrap(ctx, args, stdout, stderr)
 	}
-	flags := flag.NewFlagSet("meshtest-sidecar", flag.ContinueOnError)
+}
+
+// parse parses the flags of a verb, which takes no other arguments. It reports false when the answer was help.
+func parse(flags *flag.FlagSet, args []string, stdout io.Writer) (goOn bool, err error) {
 	flags.SetOutput(io.Discard)
-	fd := flags.Int("bootstrap-fd", -1, "")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		_, err = io.WriteString(stdout, usage)
-		return err
+		return false, err
 	case err != nil:
-		return usageError{err}
+		return false, usageError{err}
 	case flags.NArg() > 0:
-		return usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
-	case *fd < 0:
+		return false, usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	}
+	return true, nil
+}
+
+// newLog returns the process's log, and its level.
+func newLog(to io.Writer, at slog.Level) (*slog.Logger, *slog.LevelVar) {
+	level := &slog.LevelVar{}
+	level.Set(at)
+	return slog.New(slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level})), level
+}
+
+func serveBootstrap(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("meshtest-sidecar", flag.ContinueOnError)
+	fd := flags.Int("bootstrap-fd", -1, "")
+	if goOn, err := parse(flags, args, stdout); !goOn {
+		return err
+	}
+	if *fd < 0 {
 		return usageError{errors.New("--bootstrap-fd is missing")}
 	}
 	b, err := readBootstrap(*fd)
 	if err != nil {
 		return fmt.Errorf("reading the bootstrap from descriptor %d: %w", *fd, err)
 	}
-	level := &slog.LevelVar{}
-	level.Set(b.LogLevel)
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	log, level := newLog(stderr, b.LogLevel)
 	log.Info("starting", "run", b.Run, "instance", b.Workload.Instance, "version", version.String())
-	s, err := newSidecar(b, log, level)
+	s, err := b.sidecar(log, level)
 	if err != nil {
 		return err
 	}

@@ -21,35 +21,42 @@ const heartbeat = 250 * time.Millisecond
 
 // sidecar is everything that runs in the process.
 type sidecar struct {
-	bootstrap bootstrap
-	log       *slog.Logger
-	server    *proxy.Server
-	faults    *filter.Filter
-	evidence  *telemetry.Evidence
-	direct    net.Listener
-	admin     net.Listener // nil: nobody asks
-	level     *slog.LevelVar
+	log      *slog.Logger
+	server   *proxy.Server
+	faults   *filter.Filter
+	evidence *telemetry.Evidence
+	obey     func(context.Context, wire.Sink) error // lets the sink carry out what the control plane says, until ctx ends or there is no talking to it any more
+	allow    func(token string) bool                // who may lease faults and hear evidence
+	direct   net.Listener                           // where
+	sites    []site
 }
 
-// newSidecar makes the parts and opens the sockets, so that whoever started the process finds them; it starts nothing.
-func newSidecar(b bootstrap, log *slog.Logger, level *slog.LevelVar) (*sidecar, error) {
-	s := &sidecar{bootstrap: b, log: log, level: level}
-	s.faults = filter.New(b.Workload.Instance, filter.BootClock)
-	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: b.Workload.Instance, Heartbeat: heartbeat})
-	s.server = proxy.New(proxy.Options{
-		Workload: b.Workload, EdgeToken: b.EdgeToken, Filters: []proxy.Filter{acted(s.faults)}, Evidence: s.evidence, Log: log,
-		Timeouts: proxy.Timeouts{Drain: b.Drain},
-	})
-	var err error
-	if s.direct, err = wire.Listen(b.Direct); err != nil {
-		return nil, err
+// site is a listener that answers questions by HTTP.
+type site struct {
+	name     string
+	listener net.Listener
+	handler  http.Handler
+}
+
+// newSidecar makes the parts. It opens nothing and starts nothing.
+func newSidecar(o proxy.Options, log *slog.Logger) *sidecar {
+	instance := o.Workload.Instance
+	s := &sidecar{log: log, faults: filter.New(instance, filter.BootClock)}
+	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: instance, Heartbeat: heartbeat})
+	o.Filters, o.Evidence, o.Log = []proxy.Filter{acted(s.faults)}, s.evidence, log
+	s.server = proxy.New(o)
+	return s
+}
+
+// close closes the listeners of a sidecar that does not run.
+func (s *sidecar) close() (err error) {
+	if s.direct != nil {
+		err = s.direct.Close()
 	}
-	if b.Admin != "" {
-		if s.admin, err = wire.Listen(b.Admin); err != nil {
-			return nil, errors.Join(err, s.direct.Close())
-		}
+	for _, site := range s.sites {
+		err = errors.Join(err, site.listener.Close())
 	}
-	return s, nil
+	return err
 }
 
 // run serves until ctx ends, and returns when nothing is left. It ends in stages: first no configuration and no connections are taken any more, then the last evidence is told, and only then
@@ -65,14 +72,14 @@ func (s *sidecar) run(ctx context.Context) error {
 		}
 	}
 	answer.Go(func() {
-		failed(wire.ServeDirect(answering, s.direct, wire.Verify(s.bootstrap.DirectToken), s.faults, told(s.evidence)))
+		failed(wire.ServeDirect(answering, s.direct, s.allow, s.faults, told(s.evidence)))
 	})
 	answer.Go(func() { s.faults.Run(answering) })
-	if s.admin != nil {
-		answer.Go(func() { failed(s.serveAdmin(answering)) })
+	for _, site := range s.sites {
+		answer.Go(func() { failed(site.serve(answering)) })
 	}
 	tell.Go(func() { s.evidence.Run(telling) })
-	carry.Go(func() { failed(s.obey(carrying)) })
+	carry.Go(func() { failed(s.follow(carrying)) })
 	carry.Go(func() { failed(s.server.Run(carrying)) })
 
 	<-carrying.Done()
@@ -89,10 +96,9 @@ func (s *sidecar) run(ctx context.Context) error {
 	return context.Cause(carrying)
 }
 
-// obey carries out what the control plane says until ctx ends. When there is no talking to it any more, the last configuration stays; without any, the sidecar is of no use.
-func (s *sidecar) obey(ctx context.Context) error {
-	hello := wire.Hello{Instance: s.bootstrap.Workload.Instance, Token: s.bootstrap.Token}
-	err := wire.Discover(ctx, wire.Unix(s.bootstrap.Control), hello, obeyed(s.server), s.log)
+// follow carries out what the control plane says until ctx ends. When there is no talking to it any more, the last configuration stays; without any, the sidecar is of no use.
+func (s *sidecar) follow(ctx context.Context) error {
+	err := s.obey(ctx, obeyed(s.server))
 	if err != nil && s.server.Ready() {
 		s.log.Error("the configuration stays as it is for good", "error", err)
 		return nil
@@ -100,19 +106,20 @@ func (s *sidecar) obey(ctx context.Context) error {
 	return err
 }
 
-func (s *sidecar) serveAdmin(ctx context.Context) error {
-	server := &http.Server{Handler: s.server.Admin(s.level), ReadHeaderTimeout: 10 * time.Second}
+// serve answers until ctx ends.
+func (s site) serve(ctx context.Context) error {
+	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	closed := make(chan struct{})
 	end := context.AfterFunc(ctx, func() {
 		defer close(closed)
 		_ = server.Close() // whoever asks meanwhile may ask elsewhere
 	})
-	err := server.Serve(s.admin)
+	err := server.Serve(s.listener)
 	if !end() {
 		<-closed
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("serving the admin socket: %w", err)
+	return fmt.Errorf("serving the %s listener: %w", s.name, err)
 }

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -119,12 +120,28 @@ func readPod(object map[string]any) (*corev1.PodTemplateSpec, error) {
 	var p corev1.PodTemplateSpec
 	err := fromObject(map[string]any{"metadata": object["metadata"], "spec": object["spec"]}, &p)
 	if mismatch := new(json.UnmarshalTypeError); errors.As(err, &mismatch) {
-		return nil, Problems{{Path: pathOf(mismatch.Field), Message: fmt.Sprintf("a %s, where Kubernetes wants a %s", mismatch.Value, mismatch.Type)}}
+		return nil, Problems{{Path: pathOf(mismatch.Field), Message: fmt.Sprintf("it wants %s, not %s", kindName(mismatch.Type), mismatch.Value)}}
 	}
 	if err != nil {
 		return nil, Problems{{Message: err.Error()}}
 	}
 	return &p, nil
+}
+
+// kindName is what JSON calls a type.
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct, reflect.Pointer:
+		return "an object"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	default:
+		return "a number (" + t.Kind().String() + ")"
+	}
 }
 
 // toObject turns a value into what JSON knows.

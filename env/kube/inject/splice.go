@@ -150,7 +150,7 @@ func (s splicer) begin(node *yaml.Node) (int, bool) {
 	if !ok || node.Kind == yaml.MappingNode {
 		return at, ok
 	}
-	at = len(strings.TrimRight(s.text[:at], " ")) - 1
+	at = len(strings.TrimRight(s.text[:at], " \t\r\n")) - 1
 	return at, at >= 0 && s.text[at] == '-'
 }
 
@@ -164,7 +164,8 @@ func (s splicer) last(node *yaml.Node, items []any) (insertion, bool) {
 		return insertion{}, false
 	}
 	start := strings.LastIndexByte(s.text[:at], '\n') + 1
-	block, ok := encode(items, strings.Repeat(" ", utf8.RuneCountInString(s.text[start:at])))
+	indent := strings.Repeat(" ", utf8.RuneCountInString(s.text[start:at]))
+	block, ok := encode(items, indent)
 	if !ok {
 		return insertion{}, false
 	}
@@ -173,7 +174,10 @@ func (s splicer) last(node *yaml.Node, items []any) (insertion, bool) {
 	if next := slices.Index(s.nodes, inside[len(inside)-1]) + 1; next < len(s.nodes) {
 		line = s.nodes[next].Line - 1
 	}
-	for line > 0 && (isComment(s.line(line-1)) || strings.HasPrefix(s.line(line-1), "...")) {
+	below := func(line string) bool { // what is indented deeper may be a literal's text
+		return strings.TrimSpace(line) == "" || strings.HasPrefix(line, "...") || isComment(line) && !strings.HasPrefix(line, indent+" ")
+	}
+	for line > 0 && below(s.line(line-1)) {
 		line--
 	}
 	return s.at(line, block), true

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed *.yaml
+//go:embed *.yaml bookinfo/*.yaml
 var files embed.FS
 
 // FS holds the catalogue; the file of a scenario is NAME.yaml.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed *.yaml bookinfo/*.yaml
+//go:embed *.yaml objects/*.yaml
 var files embed.FS
 
 // FS holds the catalogue; the file of a scenario is NAME.yaml.

@@ -17,6 +17,8 @@ type checker struct {
 func check(s *Scenario, d *decoder) {
 	c := &checker{Scenario: s, d: d}
 	c.services()
+	c.hooks("setup", s.Setup)
+	c.hooks("teardown", s.Teardown)
 	c.streams()
 	if s.Rollout != nil {
 		c.rollout()
@@ -96,6 +98,10 @@ func (c *checker) services() {
 			workloads[workload] = where
 			v := svc.Versions[version]
 			c.program(where, v.Run, v.Env, v.Readiness)
+			c.calls(join(where, "calls"), name, v.Calls)
+			if o, ok := c.manifestOf(where, name, version, len(svc.Versions) == 1, v.Run); ok {
+				c.replicas(join(where, "replicas"), v, o)
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.External)) {
@@ -104,34 +110,19 @@ func (c *checker) services() {
 			c.problem("MT1204", path, fmt.Sprintf("the name %q is taken by a service or a workload", name), "choose another name")
 		}
 		c.program(path, e.Run, e.Env, e.Readiness)
+		c.manifestOf(path, name, "", true, e.Run)
 	}
 }
 
-var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
-func (c *checker) program(path string, run Run, env map[string]string, ready Readiness) {
-	where := join(path, "run")
-	c.exactlyOne(where, choice{"fixture", run.Fixture != ""}, choice{"command", len(run.Command) > 0}, choice{"image", run.Image != ""},
-		choice{"manifest", run.Manifest != ""})
-	if c.written(join(where, "command")) && (len(run.Command) == 0 || run.Command[0] == "") {
-		c.problem("MT1105", join(where, "command"), "must name a program", "such as [./server, --port, ${self.port}]")
-	}
-	for i, arg := range run.Command {
-		c.references(index(join(where, "command"), i), arg, true)
-	}
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		at := join(join(path, "env"), name)
-		if !variable.MatchString(name) {
-			c.problem("MT1109", at, fmt.Sprintf("%q is not a name of an environment variable", shorten(name)), "letters, digits and underscores, not a digit first")
-		}
-		c.references(at, env[name], true)
-	}
-	at := join(path, "readiness")
-	if ready.Path != "" && ready.TCP {
-		c.problem("MT1107", join(at, "tcp"), "only one of path and tcp can be set", "")
-	}
-	if ready.Path != "" && !strings.HasPrefix(ready.Path, "/") {
-		c.problem("MT1105", join(at, "path"), "must begin with /", "")
+// replicas takes the number of instances from the manifest, unless the scenario says it too; then they must agree.
+func (c *checker) replicas(path string, v *Version, o object) {
+	n, said := o.replicas()
+	switch {
+	case !said:
+	case !c.written(path):
+		v.Replicas = n
+	case v.Replicas != n:
+		c.problem("MT1203", path, fmt.Sprintf("%s %s of the manifest has %d replicas", o.kind, o.name, n), "leave it out")
 	}
 }
 

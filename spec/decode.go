@@ -16,6 +16,7 @@ import (
 // notHonoured are words that users know from elsewhere and that are not honoured yet.
 var notHonoured = map[reflect.Type][]string{
 	reflect.TypeFor[Step]():  {"setMirrorRoute", "setCanaryScale", "experiment", "replicaProgressThreshold", "plugin"},
+	reflect.TypeFor[Run]():   {"imagePullPolicy"},
 	reflect.TypeFor[Check](): {"templateRef", "templateVariables", "successCondition", "failureCondition", "provider", "effectSize", "muted"},
 }
 
@@ -25,6 +26,8 @@ type decoder struct {
 	diags Diagnostics
 	// bad are the paths that a problem was reported for; whatever depends on them keeps silent.
 	bad map[string]bool
+	// fixtures are the sample applications that there are; nil: not known.
+	fixtures []string
 	// unknown are, by the path of a mapping, the known names that its unknown fields probably mean ("" when there is none near).
 	unknown map[string][]string
 }
@@ -113,7 +116,7 @@ func (d *decoder) unknownField(key, value *yaml.Node, t reflect.Type, fields []F
 	}
 	code, what := "MT1101", "field"
 	if t == reflect.TypeFor[Fault]() && resolve(value).Kind == yaml.MappingNode {
-		code, what, names = "MT1108", "fault", []string{"abort", "delay"}
+		code, what, names = "MT1108", "fault", append([]string{FaultAbort, FaultDelay}, disruptions...)
 	}
 	near := nearest(key.Value, names)
 	d.unknown[path] = append(d.unknown[path], near)

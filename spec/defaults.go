@@ -25,6 +25,11 @@ func (s *Scenario) applyDefaults() {
 		orDefault(&e.Protocol, "http")
 		e.Readiness.applyDefaults(e.Run)
 	}
+	for _, hooks := range [][]Hook{s.Setup, s.Teardown} {
+		for i := range hooks {
+			orDefault(&hooks[i].Timeout, time.Minute)
+		}
+	}
 	for i := range s.Load {
 		l := &s.Load[i]
 		orDefault(&l.Method, "GET")
@@ -35,6 +40,15 @@ func (s *Scenario) applyDefaults() {
 	}
 	for i := range s.Faults {
 		f := &s.Faults[i]
+		if f.PodKill != nil {
+			orDefault(&f.PodKill.Count, 1)
+		}
+		if f.NodeDrain != nil {
+			orDefault(&f.NodeDrain.Count, 1)
+		}
+		if f.Disruption() != "" {
+			continue
+		}
 		orDefault(&f.At, "attempt")
 		orDefault(&f.Lease, 10*time.Second)
 		if !s.written(join(index("faults", i), "minMatched")) {

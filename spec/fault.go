@@ -5,14 +5,15 @@ import "time"
 // EdgeName is the name of the edge, the gateway through which load enters, wherever a caller is named.
 const EdgeName = "edge"
 
-// Fault is something that goes wrong on purpose between a caller and a service.
+// Fault is something that goes wrong on purpose: to requests between a caller and a service (abort, delay), or to what carries the mesh (podKill, nodeDrain, controlKill or
+// scale, of which one alone is set).
 type Fault struct {
 	// Name, a DNS label.
 	Name string `yaml:"name" spec:"required,name"`
-	// Caller, whose sidecar executes the fault: a service, or edge.
-	From string `yaml:"from" spec:"required"`
+	// Caller, whose sidecar executes an abort or delay: a service, or edge.
+	From string `yaml:"from"`
 	// Service that is called.
-	To string `yaml:"to" spec:"required"`
+	To string `yaml:"to"`
 	// Only requests that go to this version of it.
 	Version string `yaml:"version"`
 	// Only requests that satisfy all of this.
@@ -21,6 +22,14 @@ type Fault struct {
 	Abort *Abort `yaml:"abort"`
 	// Holds requests back before they are sent on.
 	Delay *Delay `yaml:"delay"`
+	// Deletes pods of a service as the window opens. Whoever owns them starts others.
+	PodKill *PodKill `yaml:"podKill"`
+	// Drains nodes that a service's pods are on as the window opens, and lets pods onto them again as it closes.
+	NodeDrain *NodeDrain `yaml:"nodeDrain"`
+	// Deletes the control plane's pods as the window opens. They come back by themselves.
+	ControlKill *ControlKill `yaml:"controlKill"`
+	// Sets a number of replicas as the window opens, and sets it back as it closes.
+	Scale *Scale `yaml:"scale"`
 	// Only the first n matching requests of each sidecar, instead of a percentage.
 	First uint64 `yaml:"first" spec:"positive"`
 	// Every nth matching request of each sidecar, instead of a percentage.
@@ -80,4 +89,82 @@ type Window struct {
 	Start time.Duration `yaml:"start"`
 	// How long. Default: until the load ends.
 	Duration time.Duration `yaml:"duration" spec:"positive"`
+}
+
+// PodKill deletes pods of a service.
+type PodKill struct {
+	// Service whose pods are deleted.
+	Service string `yaml:"service" spec:"required"`
+	// Only pods of this version.
+	Version string `yaml:"version"`
+	// How many, chosen by the seed. Default: 1.
+	Count int `yaml:"count" spec:"min=1,max=64"`
+	// How long they get to end by themselves. Default: 0s, which kills them at once.
+	GracePeriod time.Duration `yaml:"gracePeriod"`
+}
+
+// NodeDrain evicts what is on a node, and keeps it free.
+type NodeDrain struct {
+	// Service whose pods are on the nodes.
+	Service string `yaml:"service" spec:"required"`
+	// Only nodes with pods of this version.
+	Version string `yaml:"version"`
+	// How many nodes, chosen by the seed. Default: 1.
+	Count int `yaml:"count" spec:"min=1,max=64"`
+}
+
+// ControlKill deletes the control plane's pods.
+type ControlKill struct{}
+
+// Scale sets the number of replicas of a service.
+type Scale struct {
+	// Service that is scaled.
+	Service string `yaml:"service" spec:"required"`
+	// Only this version.
+	Version string `yaml:"version"`
+	// Number of replicas of each version while the window is open.
+	Replicas int `yaml:"replicas" spec:"required,min=0,max=64"`
+}
+
+// Words of the faults, as a scenario names them.
+const (
+	FaultAbort       = "abort"
+	FaultDelay       = "delay"
+	FaultPodKill     = "podKill"
+	FaultNodeDrain   = "nodeDrain"
+	FaultControlKill = "controlKill"
+	FaultScale       = "scale"
+)
+
+// disruptions are the words of the faults that are not about requests.
+var disruptions = []string{FaultPodKill, FaultNodeDrain, FaultControlKill, FaultScale}
+
+// Disruption is the word of what the fault does to what carries the mesh; empty for a fault of requests.
+func (f Fault) Disruption() string {
+	switch {
+	case f.PodKill != nil:
+		return FaultPodKill
+	case f.NodeDrain != nil:
+		return FaultNodeDrain
+	case f.ControlKill != nil:
+		return FaultControlKill
+	case f.Scale != nil:
+		return FaultScale
+	default:
+		return ""
+	}
+}
+
+// Target is the service and the version that a disruption is about; both are empty for one of the control plane.
+func (f Fault) Target() (service, version string) {
+	switch {
+	case f.PodKill != nil:
+		return f.PodKill.Service, f.PodKill.Version
+	case f.NodeDrain != nil:
+		return f.NodeDrain.Service, f.NodeDrain.Version
+	case f.Scale != nil:
+		return f.Scale.Service, f.Scale.Version
+	default:
+		return "", ""
+	}
 }

@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxFileSize bounds a scenario and each file of rules, in bytes.
+// MaxFileSize bounds a scenario and each file that it names, in bytes.
 const MaxFileSize = 1 << 20
 
 // Document is one YAML document of mesh rules, with the name of the file it stands in.
@@ -26,7 +26,8 @@ type Document struct {
 
 // Options change how a scenario is loaded.
 type Options struct {
-	Sets []string // overrides, PATH=VALUE, applied in order before anything is checked
+	Sets     []string // overrides, PATH=VALUE, applied in order before anything is checked
+	Fixtures []string // names of the sample applications; nil: a name is not checked
 }
 
 // Load reads and checks the scenario in a file. Nothing outside the file's folder is read. The scenario is nil when there is an error among the diagnostics.
@@ -112,7 +113,7 @@ func readLimited(fsys fs.FS, name string) ([]byte, error) {
 func cannotRead(file string, err error) Diagnostics {
 	code, hint := "MT1001", ""
 	if errors.Is(err, errTooLarge) {
-		code, hint = "MT1002", "a scenario and each file of its rules are small: split it"
+		code, hint = "MT1002", "a scenario and each file that it names are small: split it"
 	}
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {

@@ -1,10 +1,13 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -25,6 +28,9 @@ func parse(folder fs.FS, name string, data []byte, opts Options) (*Scenario, Dia
 	if root.Kind != yaml.MappingNode {
 		return nil, Diagnostics{src.at(SeverityError, "MT1102", name, root.Line, root.Column, "", "a scenario must be a mapping, not "+kindName(root), "it begins with apiVersion: "+APIVersion)}
 	}
+	if d, foreign := anotherKind(src, name, root); foreign {
+		return nil, Diagnostics{d}
+	}
 	diags = checkTree(src, name, root, "")
 	for _, d := range diags {
 		if d.Code == "MT1008" {
@@ -35,10 +41,10 @@ func parse(folder fs.FS, name string, data []byte, opts Options) (*Scenario, Dia
 		root = expand(root)
 		diags = append(diags, applySets(root, src)...)
 	}
-	d := &decoder{src: src, bad: map[string]bool{}, unknown: map[string][]string{}}
+	d := &decoder{src: src, fixtures: opts.Fixtures, bad: map[string]bool{}, unknown: map[string][]string{}}
 	s := &Scenario{source: src}
 	d.decode(root, reflect.ValueOf(s).Elem(), "", Field{})
-	s.readRules(d, folder)
+	s.readFiles(d, folder)
 	s.applyDefaults()
 	check(s, d)
 	diags = append(diags, d.diags...).Sort()
@@ -48,37 +54,118 @@ func parse(folder fs.FS, name string, data []byte, opts Options) (*Scenario, Dia
 	return s, diags
 }
 
-// readRules reads the files of rules. Only files in the scenario's folder are read.
-func (s *Scenario) readRules(d *decoder, folder fs.FS) {
-	for i := range s.Rules {
-		r := &s.Rules[i]
-		if r.File == "" {
-			continue
+// anotherKind reports a document that says of itself that it is something else than a scenario: what is in it is nothing to complain about.
+func anotherKind(src *source, file string, root *yaml.Node) (Diagnostic, bool) {
+	text := func(name string) string {
+		if n := child(root, name); n != nil && n.Kind == yaml.ScalarNode {
+			return n.Value
 		}
-		where := join(index("rules", i), "file")
-		node := d.src.nodes[where]
-		if folder == nil {
-			d.problem(node, "MT1210", where, "a scenario that is not in a file cannot have files of rules", "write the document here")
-			continue
-		}
-		clean := path.Clean(strings.ReplaceAll(r.File, `\`, "/"))
-		if path.IsAbs(clean) || !fs.ValidPath(clean) {
-			d.problem(node, "MT1210", where, "the file is outside the scenario's folder", "move it into the folder, and name it relative to the scenario")
-			continue
-		}
-		data, err := readLimited(folder, clean)
-		if err != nil {
-			d.problem(node, "MT1210", where, "the file cannot be read: "+cause(err), "")
-			continue
-		}
-		file := path.Join(strings.TrimSuffix(d.src.file, path.Base(d.src.file)), clean)
-		docs, diags := parseYAML(d.src, file, data)
-		for _, doc := range docs {
-			diags = append(diags, checkTree(d.src, file, doc, "")...)
-			r.Documents = append(r.Documents, Document{File: file, Node: resolve(doc)})
-		}
-		d.diags = append(d.diags, diags...)
+		return ""
 	}
+	version, kind := text("apiVersion"), text("kind")
+	ours := version == "" || strings.HasPrefix(version, "meshtest.dev/")
+	switch {
+	case kind == Kind, kind == "" && ours, kind != "" && ours && nearest(kind, []string{Kind}) != "":
+		return Diagnostic{}, false
+	}
+	what := cmp.Or(kind, "something else")
+	if version != "" {
+		what += " (" + version + ")"
+	}
+	at := child(root, "kind")
+	if at == nil {
+		at = child(root, "apiVersion")
+	}
+	return src.at(SeverityError, "MT1011", file, at.Line, at.Column, "", shorten("this is "+what)+", and not a scenario", "a scenario has apiVersion: "+APIVersion+" and kind: "+Kind), true
+}
+
+// readFiles reads the files that the scenario names. Only files in its own folder are read.
+func (s *Scenario) readFiles(d *decoder, folder fs.FS) {
+	r := fileReader{d, folder}
+	for i := range s.Rules {
+		rule := &s.Rules[i]
+		if rule.File == "" {
+			continue
+		}
+		if file, data, ok := r.read(join(index("rules", i), "file"), rule.File); ok {
+			rule.Documents = r.documents(file, data)
+		}
+	}
+	manifest := func(path string, run *Run) {
+		if run.Manifest == "" {
+			return
+		}
+		if _, data, ok := r.read(join(path, "run.manifest"), run.Manifest); ok {
+			run.Objects = data
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		versions := s.Services[name].Versions
+		for _, version := range slices.Sorted(maps.Keys(versions)) {
+			manifest(join(join(join("services", name), "versions"), version), &versions[version].Run)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.External)) {
+		manifest(join("external", name), &s.External[name].Run)
+	}
+	r.jobs("setup", s.Setup)
+	r.jobs("teardown", s.Teardown)
+}
+
+// fileReader reads files of the scenario's folder.
+type fileReader struct {
+	d      *decoder
+	folder fs.FS
+}
+
+// read reads the file that the value of a path names, and returns the name by which problems call it.
+func (r fileReader) read(where, name string) (file string, data []byte, ok bool) {
+	node := r.d.src.nodes[where]
+	fail := func(message, hint string) (string, []byte, bool) {
+		r.d.problem(node, "MT1210", where, message, hint)
+		return "", nil, false
+	}
+	if r.folder == nil {
+		return fail("a scenario that is not in a file cannot name files", "write what is in it here, if that is possible")
+	}
+	clean := path.Clean(strings.ReplaceAll(name, `\`, "/"))
+	if path.IsAbs(clean) || !fs.ValidPath(clean) {
+		return fail("the file is outside the scenario's folder", "move it into the folder, and name it relative to the scenario")
+	}
+	data, err := readLimited(r.folder, clean)
+	if err != nil {
+		return fail("the file cannot be read: "+cause(err), "")
+	}
+	return besideScenario(r.d.src.file, clean), data, true
+}
+
+// besideScenario is the name of a file of the scenario's folder, beginning as the scenario's own does.
+func besideScenario(scenario, name string) string {
+	clean := path.Clean(strings.ReplaceAll(name, `\`, "/"))
+	return path.Join(strings.TrimSuffix(scenario, path.Base(scenario)), clean)
+}
+
+func (r fileReader) jobs(what string, hooks []Hook) {
+	for i := range hooks {
+		if hooks[i].Job == "" {
+			continue
+		}
+		if _, data, ok := r.read(join(index(what, i), "job"), hooks[i].Job); ok {
+			hooks[i].Objects = data
+		}
+	}
+}
+
+// documents are the YAML documents of a file.
+func (r fileReader) documents(file string, data []byte) []Document {
+	nodes, diags := parseYAML(r.d.src, file, data)
+	var docs []Document
+	for _, node := range nodes {
+		diags = append(diags, checkTree(r.d.src, file, node, "")...)
+		docs = append(docs, Document{File: file, Node: resolve(node)})
+	}
+	r.d.diags = append(r.d.diags, diags...)
+	return docs
 }
 
 func cause(err error) string {

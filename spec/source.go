@@ -80,6 +80,9 @@ func (s *Scenario) ProblemAt(severity Severity, code, file string, line, col int
 // File is the name of the file that the scenario was loaded from.
 func (s *Scenario) File() string { return s.source.file }
 
+// Sets are the overrides that were applied, PATH=VALUE.
+func (s *Scenario) Sets() []string { return s.source.sets }
+
 func join(path, field string) string {
 	if path == "" {
 		return field

@@ -42,8 +42,12 @@ type Scenario struct {
 	Services map[string]*Service `yaml:"services" spec:"required,name"`
 	// Plain services outside the mesh, by name: no sidecar, no identity.
 	External map[string]*External `yaml:"external" spec:"name"`
-	// Mesh rules: Istio VirtualService and DestinationRule documents, inline or by file.
+	// Mesh rules: Istio VirtualService, DestinationRule and Gateway documents, inline or by file.
 	Rules []Rule `yaml:"rules"`
+	// What is run before the load, in order. Commands run before anything is started; a job, and everything after the first one, when the mesh stands.
+	Setup []Hook `yaml:"setup"`
+	// What is run at the end, in order and whatever happened. Jobs, and everything before the last one, run while the mesh stands; commands after it, when it is gone.
+	Teardown []Hook `yaml:"teardown"`
 	// Streams of open-loop load. Each enters the mesh through the edge.
 	Load []Stream `yaml:"load"`
 	// The progressive roll-out of a new version, judged on evidence.
@@ -80,6 +84,8 @@ type Version struct {
 	Replicas int `yaml:"replicas" spec:"min=1,max=64"`
 	// What to run.
 	Run Run `yaml:"run" spec:"required"`
+	// Services that it calls by their names, besides those that env and command refer to.
+	Calls []string `yaml:"calls"`
 	// Environment variables. Values may refer to ${service.NAME.url}, ${service.NAME.host}, ${service.NAME.port}, ${external.NAME.url}, ${self.host}, ${self.port},
 	// ${self.name}, ${self.version} and ${seed}; $${ stands for ${. HOST, PORT, SERVICE_NAME, SERVICE_VERSION and SEED are always set.
 	Env map[string]string `yaml:"env"`
@@ -101,16 +107,24 @@ type External struct {
 	Readiness Readiness `yaml:"readiness"`
 }
 
-// Run says what program an instance is. Exactly one field is set.
+// Run says what program an instance is: a fixture, a command, an image, or a manifest, whose image can be replaced.
 type Run struct {
 	// A sample application of meshtest-fixture, such as chain or time.
 	Fixture string `yaml:"fixture"`
 	// Any program of this machine and its arguments, which may hold ${...} references like env.
 	Command []string `yaml:"command"`
-	// A container image.
+	// A container image. Beside a manifest it replaces the image of the workload's container.
 	Image string `yaml:"image"`
-	// A file with Kubernetes objects, relative to the scenario's folder.
+	// A file with Kubernetes objects, relative to the scenario's folder, which it may not leave. Among them must be a Deployment, StatefulSet or DaemonSet whose pods have the
+	// labels app=NAME and version=VERSION, or app=NAME alone when the service has one version. It is applied as it is.
 	Manifest string `yaml:"manifest"`
+	// Container of the manifest's workload whose image is replaced. Default: its only one.
+	Container string `yaml:"container"`
+	// Secrets in the namespace with which the image is pulled.
+	PullSecrets []string `yaml:"pullSecrets"`
+
+	// Objects is the text of the manifest.
+	Objects []byte `yaml:"-"`
 }
 
 // Readiness says how to know that an instance is ready. The default is an HTTP path, /healthz, for a fixture and a TCP connection for anything else.
@@ -121,6 +135,25 @@ type Readiness struct {
 	TCP bool `yaml:"tcp"`
 	// How long to wait for it. Default: 30s.
 	Timeout time.Duration `yaml:"timeout" spec:"positive"`
+}
+
+// Hook is something that is run before or after the test: a command of this machine, or a Kubernetes Job. Its output is in the folder logs.
+type Hook struct {
+	// Name, a DNS label.
+	Name string `yaml:"name" spec:"required,name"`
+	// A program of this machine and its arguments, run in the scenario's folder in every environment. Arguments may hold ${seed}.
+	Command []string `yaml:"command"`
+	// A file with one Kubernetes Job, and what else it needs, relative to the scenario's folder, which it may not leave.
+	Job string `yaml:"job"`
+	// Longest time that it may take. Default: 1m.
+	Timeout time.Duration `yaml:"timeout" spec:"positive"`
+	// Environment variables of the command. Values may hold ${seed}.
+	Env map[string]string `yaml:"env"`
+	// In teardown: whether its failure makes the run invalid. Default: false, which makes it a warning.
+	Required bool `yaml:"required"`
+
+	// Objects is the text of the job's file.
+	Objects []byte `yaml:"-"`
 }
 
 // Rule is mesh configuration: a file of documents or one inline document. After loading it holds the documents themselves, so that readers need not care where they

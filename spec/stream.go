@@ -6,8 +6,14 @@ import "time"
 type Stream struct {
 	// Name: a letter, then letters and digits, all lower case. Requests are keyed NAME-1, NAME-2, ... in x-request-id.
 	Name string `yaml:"name" spec:"required"`
-	// Service that is called.
-	Target string `yaml:"target" spec:"required"`
+	// Service that is called. Exactly one of target and gateway is set.
+	Target string `yaml:"target"`
+	// Gateway of the rules that requests enter through, as from outside: its rules say where they go.
+	Gateway string `yaml:"gateway"`
+	// With a gateway: the host that requests name.
+	Host string `yaml:"host"`
+	// With a gateway: its port. Default: its only one.
+	Port int `yaml:"port" spec:"min=1,max=65535"`
 	// HTTP method. Default: GET.
 	Method string `yaml:"method"`
 	// Path and query. Default: /.

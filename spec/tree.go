@@ -27,7 +27,7 @@ func parseYAML(src *source, file string, data []byte) ([]*yaml.Node, Diagnostics
 	}
 	switch {
 	case len(data) > MaxFileSize:
-		return fail("MT1002", 0, 0, errTooLarge.Error(), "a scenario and each file of its rules are small: split it")
+		return fail("MT1002", 0, 0, errTooLarge.Error(), "a scenario and each file that it names are small: split it")
 	case !utf8.Valid(data):
 		line, col := invalidUTF8(data)
 		src.lines[file] = nil // not text that can be shown

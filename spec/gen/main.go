@@ -110,7 +110,7 @@ func rule() *jsonschema.Schema {
 	metadata.Set("annotations", &jsonschema.Schema{Type: "object"})
 	document := jsonschema.NewProperties()
 	document.Set("apiVersion", &jsonschema.Schema{Enum: []any{"networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"}})
-	document.Set("kind", &jsonschema.Schema{Enum: []any{"VirtualService", "DestinationRule"}})
+	document.Set("kind", &jsonschema.Schema{Enum: []any{"VirtualService", "DestinationRule", "Gateway"}})
 	document.Set("metadata", &jsonschema.Schema{Type: "object", Properties: metadata, Required: []string{"name"}, AdditionalProperties: jsonschema.FalseSchema})
 	document.Set("spec", &jsonschema.Schema{Type: "object", Description: "As in Istio. What is not honoured yet is an error."})
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
@@ -121,15 +121,44 @@ func rule() *jsonschema.Schema {
 
 // exactlyOne are the types of which exactly one field is set; atMostOne may also be empty in some places.
 var (
-	exactlyOne = []reflect.Type{reflect.TypeFor[spec.Step](), reflect.TypeFor[spec.Run]()}
+	exactlyOne = []reflect.Type{reflect.TypeFor[spec.Step]()}
 	atMostOne  = []reflect.Type{reflect.TypeFor[spec.StringMatch]()}
 )
+
+// forms are the types that come in several forms, by the fields that each form needs.
+var forms = map[reflect.Type][]form{
+	reflect.TypeFor[spec.Run]():    {{one: []string{"fixture"}}, {one: []string{"command"}}, {one: []string{"image", "manifest"}}},
+	reflect.TypeFor[spec.Hook]():   {{one: []string{"command"}}, {one: []string{"job"}}},
+	reflect.TypeFor[spec.Stream](): {{one: []string{"target"}}, {one: []string{"gateway"}, all: []string{"host"}}},
+	reflect.TypeFor[spec.Fault](): {
+		{one: []string{spec.FaultAbort, spec.FaultDelay}, all: []string{"from", "to"}},
+		{one: []string{spec.FaultPodKill}}, {one: []string{spec.FaultNodeDrain}}, {one: []string{spec.FaultControlKill}}, {one: []string{spec.FaultScale}},
+	},
+}
+
+// form is one of several forms: it has at least one of some fields, and all of others.
+type form struct{ one, all []string }
+
+func (f form) schema() *jsonschema.Schema {
+	s := &jsonschema.Schema{Required: f.all}
+	if len(f.one) == 1 {
+		s.Required = append(slices.Clone(f.one), f.all...)
+		return s
+	}
+	for _, name := range f.one {
+		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Required: []string{name}})
+	}
+	return s
+}
 
 // constrain adds to the schema of a struct, and of every struct that it holds, what the tags say, and puts a description beside a reference where draft 7 would
 // not see it.
 func constrain(t reflect.Type, s *jsonschema.Schema, defs jsonschema.Definitions) {
-	if s == nil || s.Properties == nil || s.MinProperties != nil || len(s.Required) > 0 {
+	if s == nil || s.Properties == nil || s.MinProperties != nil || len(s.Required) > 0 || len(s.OneOf) > 0 {
 		return // not a struct, or done
+	}
+	for _, f := range forms[t] {
+		s.OneOf = append(s.OneOf, f.schema())
 	}
 	one := uint64(1)
 	if slices.Contains(exactlyOne, t) {

@@ -18,16 +18,18 @@ type configuration struct {
 	*Server
 }
 
-func (s configuration) Apply(_ context.Context, request *pb.ApplyRequest) (*pb.ApplyReply, error) {
+func (s configuration) Apply(ctx context.Context, request *pb.ApplyRequest) (*pb.ApplyReply, error) {
 	change, err := wire.DecodeChange(request)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	applied, err := s.Change(change)
+	applied, err := s.options.Apply(ctx, change)
 	var refused *wire.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		return &pb.ApplyReply{Mistakes: refused.Mistakes}, nil
+	case errors.Is(err, ErrReplaced):
+		return nil, status.Error(codes.Unavailable, err.Error())
 	case err != nil:
 		return nil, status.Error(codes.FailedPrecondition, err.Error())
 	default:

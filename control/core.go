@@ -62,12 +62,16 @@ func newCore(epoch uint64, drain time.Duration) *core {
 // apply changes the configuration. An error changes nothing.
 func (c *core) apply(now time.Duration, change wire.Change) (wire.Applied, output, error) {
 	out := output{due: never}
+	before := c.store.counter
 	changed, err := c.store.apply(change)
 	if err != nil {
 		return wire.Applied{}, out, err
 	}
 	head := c.store.counter
 	applied := wire.Applied{Generation: c.store.generation(head)}
+	if head == before {
+		return applied, out, nil
+	}
 	for id, s := range c.sidecars {
 		if s.subscribed == nil || !s.concerns(changed) {
 			continue

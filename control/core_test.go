@@ -367,3 +367,22 @@ func TestApplyIsSoundOrNothing(t *testing.T) {
 	require.NoError(t, err, "removing what is not there")
 	require.EqualValues(t, 1, c.store.counter)
 }
+
+func TestWhoeverIsCapturedMayKnowEverything(t *testing.T) {
+	t.Parallel()
+	tr, w0, w1 := twoSidecars(t)
+	captured := inbound(0)
+	captured.Capture = &mesh.Capture{Inbound: ":15006"}
+	tr.set(captured)
+	tr.settle(w0, w1)
+	require.Empty(t, tr.set(service(5)).Affected, "only what comes in is captured")
+	tr.lines = nil
+
+	outward := inbound(0)
+	outward.Capture = &mesh.Capture{Inbound: ":15006", Outbound: ":15001"}
+	tr.set(outward)
+	tr.expect("w0 service +s1 +s5") // of s0 it has not been told yet that it is none of its business
+	tr.settle(w0, w1)
+	require.Equal(t, []string{"w0"}, tr.set(service(4)).Affected)
+	tr.expect("w0 service +s4")
+}

@@ -28,8 +28,8 @@ func (s discovery) Stream(grpcStream grpc.BidiStreamingServer[pb.DiscoveryReques
 	if hello.GetInstance() == "" {
 		return status.Error(codes.InvalidArgument, "a stream begins with a hello that names the instance")
 	}
-	if !wire.SameToken(wire.Token(grpcStream.Context()), wire.InstanceToken(s.options.InstanceKey, hello.GetInstance())) {
-		return status.Errorf(codes.Unauthenticated, "the token is not that of %s", hello.GetInstance())
+	if err := s.options.Authenticate(grpcStream.Context(), hello.GetInstance(), wire.Token(grpcStream.Context())); err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
 	}
 	id, box := s.connect(hello)
 	s.readers.Go(func() { box.close(s.read(id, grpcStream)) }) // ends with the stream, which ends when this function returns

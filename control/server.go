@@ -12,6 +12,7 @@ import (
 
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/control/wire/pb"
+	"meshtest.dev/meshtest/mesh"
 )
 
 // DefaultDrain is how long a sidecar keeps services and endpoints after nothing names them any more. Requests finish on the configuration they began with anyway; the drain spares
@@ -25,6 +26,24 @@ type Options struct {
 	OwnerToken  string        // who shows it may change the configuration
 	InstanceKey string        // sidecars show wire.InstanceToken of it
 	Log         *slog.Logger
+
+	// Authenticate returns nil when the token proves that whoever shows it is the instance. The error is told to the sidecar. Nil: it has to be what InstanceKey says.
+	Authenticate func(ctx context.Context, instance, token string) error
+	// Apply carries out what the owner asks for, with the errors of Server.Change and ErrReplaced. Nil: Server.Change does. Whoever has more to say about the configuration than the owner puts both together here, and
+	// gives the server the whole.
+	Apply func(context.Context, wire.Change) (wire.Applied, error)
+}
+
+// ErrReplaced says that another control plane has taken over. The owner is told to ask that one.
+var ErrReplaced = errors.New("another control plane has taken over")
+
+// Stats are the state of a control plane, and what it has done since it was made.
+type Stats struct {
+	Generation mesh.Generation // the newest
+	Converged  mesh.Generation // up to which every connected sidecar has everything
+	Sidecars   int             // connected
+	Pushes     uint64          // updates sent
+	Refusals   uint64          // updates that sidecars did not accept
 }
 
 // Server is the control plane.
@@ -39,6 +58,8 @@ type Server struct {
 	due      time.Duration // of the next tick
 	outboxes map[stream]*mailbox[*pb.Update]
 	watchers map[*mailbox[wire.Progress]]bool
+	pushes   uint64
+	refusals uint64
 }
 
 // New returns a control plane without configuration; Serve lets it act.
@@ -50,9 +71,37 @@ func New(o Options) *Server {
 	case drain < 0:
 		drain = 0
 	}
-	return &Server{
+	if o.Authenticate == nil {
+		o.Authenticate = byKey(o.InstanceKey)
+	}
+	s := &Server{
 		options: o, start: time.Now(), signal: make(chan struct{}, 1), core: newCore(o.Epoch, drain), due: never,
 		outboxes: map[stream]*mailbox[*pb.Update]{}, watchers: map[*mailbox[wire.Progress]]bool{},
+	}
+	if s.options.Apply == nil {
+		s.options.Apply = func(_ context.Context, change wire.Change) (wire.Applied, error) { return s.Change(change) }
+	}
+	return s
+}
+
+// byKey authenticates instances by tokens that are derived from a key.
+func byKey(key string) func(context.Context, string, string) error {
+	return func(_ context.Context, instance, token string) error {
+		if !wire.SameToken(token, wire.InstanceToken(key, instance)) {
+			return fmt.Errorf("the token is not that of %s", instance)
+		}
+		return nil
+	}
+}
+
+// Stats returns the state as it is now.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	whole := s.core.wholeMesh()
+	return Stats{
+		Generation: s.core.store.generation(s.core.store.counter), Converged: s.core.store.generation(whole.counter), Sidecars: whole.sidecars,
+		Pushes: s.pushes, Refusals: s.refusals,
 	}
 }
 
@@ -102,7 +151,11 @@ func (s *Server) decide(act func(now time.Duration) (output, error)) error {
 	for _, d := range out.updates {
 		s.outboxes[d.to].put(d.update)
 	}
+	s.pushes += uint64(len(out.updates))
 	for _, p := range out.progress {
+		if p.State == wire.Nacked {
+			s.refusals++
+		}
 		s.log(p)
 		for w := range s.watchers {
 			if !w.put(p) {

@@ -29,14 +29,18 @@ type plane struct {
 	t      *testing.T
 	path   string
 	config *wire.Configuration
+	server *Server
+	change func(*Options) // nil: nothing is out of the ordinary
 	stop   func()
 }
 
-func startPlane(t *testing.T) *plane {
+func startPlane(t *testing.T) *plane { return startPlaneWith(t, nil) }
+
+func startPlaneWith(t *testing.T, change func(*Options)) *plane {
 	dir, err := os.MkdirTemp("", "control")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	p := &plane{t: t, path: filepath.Join(dir, "s")}
+	p := &plane{t: t, path: filepath.Join(dir, "s"), change: change}
 	p.config, err = wire.NewConfiguration(wire.Unix(p.path), ownerToken)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.config.Close()) })
@@ -48,7 +52,12 @@ func startPlane(t *testing.T) *plane {
 func (p *plane) start(epoch uint64) {
 	l, err := wire.Listen(p.path)
 	require.NoError(p.t, err)
-	s := New(Options{Epoch: epoch, Drain: -1, OwnerToken: ownerToken, InstanceKey: instanceKey, Log: slog.New(slog.DiscardHandler)})
+	o := Options{Epoch: epoch, Drain: -1, OwnerToken: ownerToken, InstanceKey: instanceKey, Log: slog.New(slog.DiscardHandler)}
+	if p.change != nil {
+		p.change(&o)
+	}
+	s := New(o)
+	p.server = s
 	p.stop = background(p.t, func(ctx context.Context) error { return s.Serve(ctx, l) })
 }
 
@@ -289,4 +298,62 @@ func TestManySidecars(t *testing.T) {
 		applied := p.apply(wire.Change{Set: snapshot(routes(0, to(0, "", uint32(i+1))))})
 		require.Len(t, applied.Affected, n)
 	}
+}
+
+// TestSomebodyElseKnowsInstancesAndComposes: as in a cluster, where others vouch for instances, and the owner's configuration is only a part of the whole.
+func TestSomebodyElseKnowsInstancesAndComposes(t *testing.T) {
+	t.Parallel()
+	var p *plane
+	replaced := errors.New("nothing")
+	discovered := snapshot(service(1), endpoints(1, "10.0.0.2"), inbound(0, 1))
+	p = startPlaneWith(t, func(o *Options) {
+		o.Authenticate = func(_ context.Context, instance, token string) error {
+			if token != "projected" {
+				return fmt.Errorf("nobody vouches for %s", instance)
+			}
+			return nil
+		}
+		o.Apply = func(_ context.Context, change wire.Change) (wire.Applied, error) {
+			if change.Set.Services[host(9)] != nil {
+				return wire.Applied{}, fmt.Errorf("changing the rules: %w", replaced)
+			}
+			return p.server.Change(wire.Change{Whole: true, Set: discovered.Apply(mesh.Update{Set: change.Set})})
+		}
+	})
+	sink := &sidecarSink{snapshot: mesh.NewSnapshot()}
+	tokens := make(chan string, 2)
+	tokens <- "stale"
+	tokens <- "projected"
+	hello := wire.Hello{Instance: instance(0), TokenSource: func() (string, error) { return <-tokens, nil }}
+	defer background(t, func(ctx context.Context) error {
+		return wire.Discover(ctx, wire.Unix(p.path), hello, sink, slog.New(slog.DiscardHandler))
+	})()
+	applied := p.apply(wire.Change{Set: snapshot(service(1, "v1"), routes(1, to(1, "v1", 1)))}, "w0")
+	got, generation, _ := sink.state()
+	require.Equal(t, snapshot(service(1, "v1"), endpoints(1, "10.0.0.2"), routes(1, to(1, "v1", 1)), inbound(0, 1)), got)
+	require.Equal(t, applied.Generation, generation)
+	require.Equal(t, Stats{Generation: generation, Converged: generation, Sidecars: 1, Pushes: 4}, p.server.Stats())
+
+	_, err := p.config.Apply(t.Context(), wire.Change{Set: snapshot(routes(1, to(7, "", 1)))})
+	var refused *wire.RefusedError
+	require.ErrorAs(t, err, &refused)
+	_, err = p.config.Apply(t.Context(), wire.Change{Set: snapshot(service(9))})
+	require.EqualError(t, err, "applying a configuration: changing the rules: nothing")
+}
+
+// TestTheOwnerAsksAgainWhoeverHasTakenOver: Apply repeats itself until there is one that leads.
+func TestTheOwnerAsksAgainWhoeverHasTakenOver(t *testing.T) {
+	t.Parallel()
+	var p *plane
+	asked := 0
+	p = startPlaneWith(t, func(o *Options) {
+		o.Apply = func(_ context.Context, change wire.Change) (wire.Applied, error) {
+			if asked++; asked < 3 {
+				return wire.Applied{}, fmt.Errorf("changing the rules: %w", ErrReplaced)
+			}
+			return p.server.Change(change)
+		}
+	})
+	p.apply(wire.Change{Whole: true})
+	require.Equal(t, 3, asked)
 }

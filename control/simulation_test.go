@@ -130,7 +130,7 @@ func (s *simulation) expected() map[string]map[key]*resource {
 				}
 			}
 			for k := range all(s.snapshot) {
-				if in.Proxy != "" && k.kind != mesh.KindInbound {
+				if (in.Proxy != "" || in.Capture != nil && in.Capture.Outbound != "") && k.kind != mesh.KindInbound {
 					have(k.kind, k.name)
 				}
 			}

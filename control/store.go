@@ -194,13 +194,13 @@ func references(value any) []key {
 	return names
 }
 
-// scope is what a sidecar may know, whether it is there or not: its own listeners and all that can be reached through them, which for a listener that takes any authority is
-// everything. Everybody else's listeners are nobody's business.
+// scope is what a sidecar may know, whether it is there or not: its own listeners and all that can be reached through them, which for a listener that takes any authority or whatever the kernel
+// has captured is everything. Everybody else's listeners are nobody's business.
 func (s *store) scope(instance string) (scope map[key]bool, everything bool) {
 	own := key{mesh.KindInbound, instance}
 	scope = map[key]bool{}
 	s.reach(own, scope)
-	if inbound := s.snapshot.Inbound[instance]; inbound == nil || inbound.Proxy == "" {
+	if inbound := s.snapshot.Inbound[instance]; inbound == nil || inbound.Proxy == "" && (inbound.Capture == nil || inbound.Capture.Outbound == "") {
 		return scope, false
 	}
 	for k := range s.resources {

@@ -114,6 +114,7 @@ func edit(r *rand.Rand, s *mesh.Snapshot, poison bool) {
 	case 6:
 		in := inbound(r.IntN(instances), i)
 		in.Proxy = []string{"", "127.0.0.1:1"}[r.IntN(2)]
+		in.Capture = []*mesh.Capture{nil, {Inbound: ":15006"}, {Inbound: ":15006", Outbound: ":15001"}}[r.IntN(3)]
 		put(s, in)
 	case 7: // a whole service goes, with what names it
 		delete(s.Services, host(i))

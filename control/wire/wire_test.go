@@ -59,6 +59,20 @@ func TestTokens(t *testing.T) {
 	require.True(t, SameToken("t", "t"))
 	require.False(t, SameToken("t", "u"))
 	require.False(t, SameToken("", ""), "no token is never right")
+	tokens := []string{InstanceToken("key", "a"), DirectToken("key", "a"), DirectToken("key", "b"), DirectToken("other", "a"), EdgeToken("key"), EdgeToken("other"), InstanceToken("key", "edge")}
+	for i, token := range tokens {
+		require.NotContains(t, tokens[:i], token, "no token serves two purposes")
+	}
+	require.Equal(t, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", TokenDigest("abc")) // FIPS 180-2, B.1
+	digest := ""
+	verify := VerifyDigest(func() string { return digest })
+	require.False(t, verify("t"))
+	digest = TokenDigest("t")
+	require.True(t, verify("t"))
+	require.False(t, verify("u"))
+	require.False(t, verify(""))
+	require.True(t, Verify("t")("t"))
+	require.False(t, Verify("")(""))
 }
 
 func TestDecodeIsStrict(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"meshtest.dev/meshtest/spec"
 )
 
-// chooseEnvironment finds the environment that a scenario runs in.
+// chooseEnvironment finds the environment that a scenario runs in. What runs in kind runs in any cluster.
 func (f *scenarioFlags) chooseEnvironment(s loaded, level slog.Level) (env.Environment, error) {
 	name := f.environment
 	if name == "" {
@@ -22,13 +22,14 @@ func (f *scenarioFlags) chooseEnvironment(s loaded, level slog.Level) (env.Envir
 	if !slices.Contains([]string{spec.EnvLocal, spec.EnvKind, spec.EnvKubernetes}, name) {
 		return nil, usageError("the environments are local, kind and kubernetes", "unknown environment %q", name)
 	}
-	if !slices.Contains(s.Environments, name) {
+	fits := slices.Contains(s.Environments, name) || (name == spec.EnvKubernetes && slices.Contains(s.Environments, spec.EnvKind))
+	if !fits {
 		return nil, usageError("it names "+strings.Join(s.Environments, ", ")+" under environments", "%s does not run in %s", s.file, name)
 	}
-	if name != spec.EnvLocal {
-		return nil, usageError("this release runs scenarios on one machine: --env local", "the environment %s is not there yet", name)
+	if name == spec.EnvLocal {
+		return &local.Environment{Log: level}, nil
 	}
-	return &local.Environment{Log: level}, nil
+	return f.inCluster(name == spec.EnvKind, level)
 }
 
 // chooseSeed is the flag's seed, else the scenario's, else a random one.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +30,11 @@ the verdict was.`,
 			}
 			story, err := reports.Open(args[0])
 			if err != nil {
-				return exitError{code: exitEnvironment, text: err.Error(), hint: "give the folder of a run, or the journal.ndjson in it"}
+				code := exitEnvironment
+				if errors.Is(err, fs.ErrNotExist) {
+					code = exitUsage
+				}
+				return exitError{code: code, text: err.Error(), hint: "give the folder of a run, or the journal.ndjson in it"}
 			}
 			into := out
 			if into == "" {

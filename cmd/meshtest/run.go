@@ -46,6 +46,7 @@ its folder and an exit code; several scenarios run one after the other, and the 
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), s, args) },
 	}
 	f.add(cmd, true)
+	f.addCluster(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.out, "out", "", "`folder` for journal, logs and reports (default meshtest-out/SCENARIO-SEED)")
 	flags.StringSliceVar(&f.report, "report", reports.Kinds(), "reports to `write`")

@@ -24,6 +24,7 @@ type scenarioFlags struct {
 	environment string
 	seed        string
 	format      string
+	clusterFlags
 }
 
 func (f *scenarioFlags) add(cmd *cobra.Command, withPlan bool) {
@@ -49,23 +50,30 @@ func find(args []string) ([]string, error) {
 	for _, arg := range args {
 		info, err := os.Stat(arg)
 		switch {
-		case err == nil && info.IsDir():
+		case err == nil && info.IsDir() && !slices.Contains(scenarios.Names(), arg):
 			in, err := scenarioFiles(arg)
 			if err != nil {
 				return nil, err
 			}
 			found = append(found, in...)
-		case err == nil:
+		case err == nil && !info.IsDir():
 			found = append(found, arg)
 		case slices.Contains(scenarios.Names(), arg):
 			found = append(found, arg)
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, usageError("the shipped scenarios are "+strings.Join(scenarios.Names(), ", "), "%s is neither a file nor the name of a shipped scenario", arg)
+			return nil, usageError(suggestScenario(arg), "%s is neither a file nor the name of a shipped scenario", arg)
 		default:
 			return nil, usageError("", "reading %s: %v", arg, err)
 		}
 	}
 	return found, nil
+}
+
+func suggestScenario(name string) string {
+	if hint := spec.Suggest(name, scenarios.Names()); hint != "" {
+		return hint
+	}
+	return "the shipped scenarios are " + strings.Join(scenarios.Names(), ", ")
 }
 
 // scenarioFiles are the YAML files of a folder that hold a scenario.
@@ -96,7 +104,7 @@ func holdsScenario(path string) bool {
 // load reads one scenario.
 func (f *scenarioFlags) load(name string) (loaded, spec.Diagnostics) {
 	opts := spec.Options{Sets: f.sets}
-	if _, err := os.Stat(name); err != nil && slices.Contains(scenarios.Names(), name) {
+	if info, err := os.Stat(name); (err != nil || info.IsDir()) && slices.Contains(scenarios.Names(), name) {
 		file := name + ".yaml"
 		source, _ := fs.ReadFile(scenarios.FS(), file)
 		s, problems := spec.LoadFS(scenarios.FS(), file, opts)

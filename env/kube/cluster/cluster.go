@@ -219,7 +219,7 @@ func configuration(o Options) ([]byte, error) {
 func explain(err error) error {
 	text := err.Error()
 	for _, known := range []struct{ says, means string }{
-		{"failed to pull image", "the node image cannot be pulled: name one that is there with --node-image or $" + EnvImage + "; hack/kind-offline/up makes one without a registry"},
+		{"pull image", "the node image cannot be pulled: name one that is there with --node-image or $" + EnvImage + "; hack/kind-offline/up makes one without a registry"},
 		{"port is already allocated", "a port that the configuration asks for is taken: change extraPortMappings"},
 		{"address already in use", "a port that the configuration asks for is taken: change extraPortMappings"},
 		{"no space left on device", "the disk is full"},

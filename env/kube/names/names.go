@@ -21,6 +21,7 @@ const (
 // Annotations of objects.
 const (
 	AnnotationExpires = Domain + "/expires" // RFC 3339; later than that the object is nobody's, and may be removed
+	AnnotationAdopted = Domain + "/adopted" // on a namespace that was there before the run: only its marks are the run's
 	AnnotationStatus  = Domain + "/status"  // on a pod: it has a sidecar, of this version of the template
 )
 

@@ -1,0 +1,176 @@
+// Package kube is the environment of a cluster: every application is a Deployment, every sidecar a container beside it, and the control plane a program of the
+// cluster. The cluster is one that the run makes with kind and removes again, or one that is there.
+//
+// The run itself stays outside. It reaches the control plane, every sidecar and the load agent through the API server's port-forward, which works wherever kubectl does; so it is the only
+// holder of leases, here as on one machine, and an outage of the control plane touches neither leases nor evidence. Everything of the mesh stands in a namespace of the run, the
+// applications in another one; what belongs to no namespace carries the run's name and says when it may be swept. What the run makes it writes into a ledger first, so
+// that [Heal] can undo it when the run was killed.
+package kube
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"meshtest.dev/meshtest/env"
+	"meshtest.dev/meshtest/env/capability"
+	"meshtest.dev/meshtest/env/kube/apply"
+	"meshtest.dev/meshtest/env/kube/cluster"
+	"meshtest.dev/meshtest/env/kube/forward"
+	"meshtest.dev/meshtest/env/kube/ledger"
+)
+
+// Names of the environment, by where its cluster comes from.
+const (
+	Kind       = "kind"
+	Kubernetes = "kubernetes"
+)
+
+// Bounds of what a run waits for.
+const (
+	systemTimeout   = 90 * time.Second // for the control plane, the gateway and the load agent to be ready
+	convergeTimeout = 30 * time.Second // for every sidecar to have the whole configuration
+	downTimeout     = 90 * time.Second
+)
+
+// Options say which cluster, and how the mesh stands in it.
+type Options struct {
+	Kind       bool            // a cluster that kind makes, or one that it made: Cluster.Name
+	Cluster    cluster.Options // Kind: how to make it
+	Reuse      bool            // Kind: the cluster named Cluster.Name stays, and is used when it is there
+	Kubeconfig string          // not Kind: file; empty: as kubectl finds it
+	Context    string          // not Kind: empty: the current one
+
+	Namespace string     // for the applications; empty: the scenario's own in a cluster made for the run, else one named after the run
+	Registry  string     // where to push the mesh's images, such as registry.example.com/meshtest; empty: into the nodes of a kind cluster
+	Install   bool       // install the definitions of Istio's objects into a cluster that is there
+	Outside   bool       // load comes from the run's own process through a port of a node, not from inside the cluster
+	Binaries  Binaries   // the zero value: those beside the running program
+	Log       slog.Level // of sidecars and control plane
+}
+
+// Environment stands meshes up in a cluster.
+type Environment struct {
+	Options
+}
+
+// Name is "kind" or "kubernetes".
+func (e *Environment) Name() string {
+	if e.Kind {
+		return Kind
+	}
+	return Kubernetes
+}
+
+// Capabilities are what a cluster can do.
+func (e *Environment) Capabilities() capability.Set {
+	return capability.Of(capability.Fixture, capability.Image, capability.Manifest, capability.HTTP, capability.TCP, capability.External, capability.PrivilegedPorts,
+		capability.FaultAbort, capability.FaultDelay, capability.PodKill, capability.NodeDrain, capability.ControlKill, capability.Scale)
+}
+
+// Preflight removes what dead runs of this machine have left, finds the programs, and asks whether there is anything to make a cluster with.
+func (e *Environment) Preflight(ctx context.Context) error {
+	if _, err := Heal(ctx); err != nil {
+		return fmt.Errorf("healing what dead runs have left: %w", err)
+	}
+	if err := e.findBinaries(); err != nil {
+		return err
+	}
+	if e.Kind {
+		return cluster.Preflight(ctx)
+	}
+	return nil
+}
+
+// Up stands the mesh up. When it fails, nothing is left.
+func (e *Environment) Up(ctx context.Context, d env.Deployment, watch env.Watcher) (env.Mesh, error) {
+	m, err := e.up(ctx, d, watch)
+	if err != nil {
+		return nil, fmt.Errorf("standing up the %s environment: %w", e.Name(), err)
+	}
+	return m, nil
+}
+
+func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watcher) (_ *Mesh, err error) {
+	m := newMesh(e, d, watch)
+	defer func() {
+		if err != nil {
+			down, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
+			defer cancel()
+			err = errors.Join(err, m.Down(down))
+		}
+	}()
+	if m.ledger, err = ledger.Open(d.Run); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{
+		m.findCluster, m.connect, m.mayDo, m.makeNamespaces, m.installSystem, m.startControl, m.startApplications, m.converge,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// findCluster makes a cluster or finds the one that is there, and brings the images into it.
+func (m *Mesh) findCluster(ctx context.Context) error {
+	built, err := m.env.buildImages()
+	if err != nil {
+		return err
+	}
+	if err := m.openCluster(ctx); err != nil {
+		return err
+	}
+	defer m.watch.Waiting("the mesh's images to be in the cluster")()
+	m.system.images, err = m.bringImages(ctx, built)
+	return err
+}
+
+func (m *Mesh) openCluster(ctx context.Context) (err error) {
+	if !m.env.Kind {
+		m.config, err = existing(m.env.Kubeconfig, m.env.Context)
+		return err
+	}
+	options := m.env.Cluster
+	if options.Name == "" {
+		options.Name = "meshtest-" + m.deployment.Run
+	}
+	if m.env.Reuse {
+		if m.cluster, err = cluster.Find(ctx, options.Name); err == nil {
+			m.config, err = m.cluster.RestConfig()
+			return err
+		}
+		if !errors.Is(err, cluster.ErrNotFound) {
+			return err
+		}
+	} else if err := m.ledger.Note(ledger.Entry{Kind: ledger.CreatedCluster, Name: options.Name}); err != nil {
+		return err
+	}
+	defer m.watch.Waiting("the kind cluster " + options.Name)()
+	if m.cluster, err = cluster.Create(ctx, options); err != nil {
+		return err
+	}
+	m.ownCluster = !m.env.Reuse
+	m.config, err = m.cluster.RestConfig()
+	return err
+}
+
+// connect makes the clients.
+func (m *Mesh) connect(context.Context) (err error) {
+	m.config = tuned(m.config)
+	if m.client, err = newClient(m.config); err != nil {
+		return err
+	}
+	if m.applier, err = apply.New(m.config); err != nil {
+		return err
+	}
+	m.forward, err = forward.New(m.config)
+	return err
+}
+
+// secret is a token that nobody can guess.
+func secret() string { return rand.Text() }

@@ -59,11 +59,12 @@ var pods = map[string]*corev1.Pod{
 	"no labels":      pod(func(p *corev1.Pod) { p.Labels = nil }),
 	"generated name": pod(func(p *corev1.Pod) { p.Name, p.GenerateName = "", "web-" }),
 	"everything": pod(func(p *corev1.Pod) {
-		p.Annotations = map[string]string{"example.com/a~b": "x", names.AnnotationExcludeInboundPorts: "9090, 9091", names.IstioExcludeInboundPorts: "22"}
+		p.Annotations = map[string]string{"example.com/a": "x", names.AnnotationExcludeInboundPorts: "9090, 9091", names.IstioExcludeInboundPorts: "22"}
 		p.Spec.InitContainers = []corev1.Container{{Name: "wait", Image: "busybox"}, {Name: "other", Image: "busybox", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways)}}
 		p.Spec.Volumes = []corev1.Volume{{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 		p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: ptr(true), RunAsUser: ptr(int64(1000)), FSGroup: ptr(int64(1337))}
 	}),
+	"not escaped":  pod(func(p *corev1.Pod) { p.Annotations = map[string]string{"a~1/b~0": "x", "prometheus.io~1path": "y"} }),
 	"opted out":    pod(func(p *corev1.Pod) { p.Labels[names.LabelInject] = names.Disabled }),
 	"host network": pod(func(p *corev1.Pod) { p.Spec.HostNetwork = true }),
 }

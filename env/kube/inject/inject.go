@@ -26,6 +26,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kubejson "sigs.k8s.io/json"
 )
 
 // Config is what injection must know of the mesh.
@@ -150,7 +151,14 @@ func toObject(value any) (object map[string]any, err error) {
 	return object, err
 }
 
-func fromObject(object map[string]any, into any) error { return convert(object, into) }
+// fromObject reads an object as the API server does: the names of fields are case sensitive.
+func fromObject(object map[string]any, into any) error {
+	text, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	return kubejson.UnmarshalCaseSensitivePreserveInts(text, into)
+}
 
 func convert(from, into any) error {
 	text, err := json.Marshal(from)

@@ -95,6 +95,7 @@ func TestShapesOfYAML(t *testing.T) {
 		"anything after":           {text: head + "spec:\n  containers:\n  - name: web\n  initContainers:\n  - name: wait\n  # about the volumes\n\n  volumes: []\nmetadata:\n  name: web\n"},
 		"numbers stay":             {text: head + "metadata:\n  name: web\n  generation: 12345678901234567\nspec:\n  priority: 1.0e3\n  activeDeadlineSeconds: 0x10\n  containers:\n  - name: web\n"},
 		"JSON over and over":       {text: `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a\/b"},"spec":{"containers":[{"name":"web"}]}}` + "\n\n" + `{"apiVersion":"v1","kind":"Pod","metadata":{},"spec":{"containers":[{"name":"web"}],"volumes":null}}`, rewrite: true},
+		"another case":             {text: head + "metadata:\n  name: web\nspec:\n  hostnetwork: true\n  InitContainers: [{name: a}]\n  containers:\n  - name: web\n"},
 		"JSON with tabs":           {text: "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\",\n\t\"metadata\": {\n\t\t\"name\": \"web\"\n\t},\n\t\"spec\": {\n\t\t\"containers\": [{\"name\": \"web\"}]\n\t}\n}\n"},
 	} {
 		for _, native := range []bool{true, false} {
@@ -167,6 +168,11 @@ refused.yaml:38: this is no Kubernetes object
 refused.yaml:45:19: ReplicaSet: spec.template.spec.containers: it wants a list, not string`, "\n"), strings.Split(err.Error(), "\n"))
 	require.Nil(t, out)
 	require.Nil(t, notes)
+
+	var written strings.Builder
+	err = inject.File(strings.NewReader("just words"), &written, config())
+	require.EqualError(t, err, "line 1: this is no Kubernetes object")
+	require.Empty(t, written.String())
 }
 
 func TestNotes(t *testing.T) {

@@ -18,13 +18,8 @@ type Problem struct {
 
 func (p Problem) Error() string {
 	var at []string
-	switch {
-	case p.File != "" && p.Line > 0 && p.Column > 0:
-		at = append(at, fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column))
-	case p.File != "" && p.Line > 0:
-		at = append(at, fmt.Sprintf("%s:%d", p.File, p.Line))
-	case p.File != "":
-		at = append(at, p.File)
+	if place := p.place(); place != "" {
+		at = append(at, place)
 	}
 	if p.Object != "" {
 		at = append(at, p.Object)
@@ -33,6 +28,20 @@ func (p Problem) Error() string {
 		at = append(at, p.Path.String())
 	}
 	return strings.Join(append(at, p.Message), ": ")
+}
+
+// place is the file and where in it, without what is not known.
+func (p Problem) place() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.File == "":
+		return fmt.Sprintf("line %d", p.Line)
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	default:
+		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	}
 }
 
 // Problems are everything that is wrong.

@@ -14,7 +14,7 @@ import (
 
 // New plans a scenario. The plan is nil when there is an error among the diagnostics; warnings are also in the plan.
 func New(s *spec.Scenario, o Options) (*Plan, spec.Diagnostics) {
-	b := &builder{scenario: s, options: o, visits: map[string]map[string]float64{}}
+	b := &builder{scenario: s, options: o, entered: map[string][]entry{}, visits: map[string]map[string]float64{}}
 	b.plan = &Plan{
 		Name:        s.Metadata.Name,
 		Description: s.Metadata.Description,
@@ -31,11 +31,13 @@ func New(s *spec.Scenario, o Options) (*Plan, spec.Diagnostics) {
 	b.snapshot()
 	b.rules()
 	if b.diags.Err() == nil {
+		b.entries()
 		b.rollout()
 	}
 	if b.diags.Err() == nil {
 		b.schedule()
 		b.faults()
+		b.disruptions()
 		b.power()
 		b.lint()
 		b.timeline()
@@ -77,7 +79,9 @@ type builder struct {
 	plan     *Plan
 	diags    spec.Diagnostics
 	calls    map[string][]string           // by caller: the services it calls by its references, or the edge by load; sorted
+	entered  map[string][]entry            // by stream: the services that its requests enter at
 	visits   map[string]map[string]float64 // by stream: how often one of its requests reaches each service
+	written  []int                         // of each planned fault and disruption, in order: its index in the scenario
 	phases   []phase                       // of the roll-out, in order
 	length   time.Duration                 // expected, of the load
 	judged   string                        // caller of the judged edge, by its name in the scenario
@@ -112,7 +116,8 @@ func (b *builder) environment() {
 	if p.Environment == "" {
 		p.Environment = s.Environments[0]
 	}
-	if !slices.Contains(s.Environments, p.Environment) {
+	inCluster := p.Environment == spec.EnvKubernetes && slices.Contains(s.Environments, spec.EnvKind) // what runs in kind runs in any cluster
+	if !slices.Contains(s.Environments, p.Environment) && !inCluster {
 		b.fail("MT1404", "environments", "add it to environments", "the scenario does not run in %s", p.Environment)
 	}
 	b.needs()
@@ -144,16 +149,25 @@ func (b *builder) needs() {
 		path, svc := "services."+name, s.Services[name]
 		port(path, "service "+name, svc.Port, svc.Protocol)
 		for _, v := range slices.Sorted(maps.Keys(svc.Versions)) {
-			c, what := program(svc.Versions[v].Run)
-			need(c, path+".versions."+v+".run", "%s runs %s", mesh.WorkloadName(name, v), what)
+			capabilities, what := program(svc.Versions[v].Run)
+			for _, c := range capabilities {
+				need(c, path+".versions."+v+".run", "%s runs %s", mesh.WorkloadName(name, v), what)
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.External)) {
 		path, e := "external."+name, s.External[name]
 		need(capability.External, path, "%s is outside the mesh", name)
 		port(path, "external service "+name, e.Port, e.Protocol)
-		c, what := program(e.Run)
-		need(c, path+".run", "%s runs %s", name, what)
+		capabilities, what := program(e.Run)
+		for _, c := range capabilities {
+			need(c, path+".run", "%s runs %s", name, what)
+		}
+	}
+	for _, h := range b.hooks() {
+		if h.Job != "" {
+			need(capability.Manifest, h.path+".job", "%s runs the job %s", h.path, h.Job)
+		}
 	}
 	for i, f := range s.Faults {
 		path := "faults[" + strconv.Itoa(i) + "]"
@@ -163,20 +177,54 @@ func (b *builder) needs() {
 		if f.Delay != nil {
 			need(capability.FaultDelay, path+".delay", "fault %s delays requests", f.Name)
 		}
+		if word := f.Disruption(); word != "" {
+			d := disruptionKinds[word]
+			need(d.capability, path+"."+word, "fault %s %s", f.Name, d.does)
+		}
 	}
 }
 
-// program says what an instance runs, as the capability it takes and in words.
-func program(r spec.Run) (capability.Capability, string) {
+// disruptionKinds are what a disruption takes, and what it does in words.
+var disruptionKinds = map[string]struct {
+	capability capability.Capability
+	does       string
+}{
+	spec.FaultPodKill:     {capability.PodKill, "deletes pods"},
+	spec.FaultNodeDrain:   {capability.NodeDrain, "drains nodes"},
+	spec.FaultControlKill: {capability.ControlKill, "deletes the control plane"},
+	spec.FaultScale:       {capability.Scale, "changes a number of replicas"},
+}
+
+// hook is one of what is run before or after, with its place in the scenario.
+type hook struct {
+	spec.Hook
+	path string
+}
+
+func (b *builder) hooks() []hook {
+	var all []hook
+	for i, h := range b.scenario.Setup {
+		all = append(all, hook{h, "setup[" + strconv.Itoa(i) + "]"})
+	}
+	for i, h := range b.scenario.Teardown {
+		all = append(all, hook{h, "teardown[" + strconv.Itoa(i) + "]"})
+	}
+	return all
+}
+
+// program says what an instance runs, as the capabilities it takes and in words.
+func program(r spec.Run) ([]capability.Capability, string) {
 	switch {
 	case r.Fixture != "":
-		return capability.Fixture, "the fixture " + r.Fixture
+		return []capability.Capability{capability.Fixture}, "the fixture " + r.Fixture
 	case len(r.Command) > 0:
-		return capability.Command, "the command " + r.Command[0]
+		return []capability.Capability{capability.Command}, "the command " + r.Command[0]
+	case r.Manifest != "" && r.Image != "":
+		return []capability.Capability{capability.Manifest, capability.Image}, "the manifest " + r.Manifest + " with the image " + r.Image
 	case r.Image != "":
-		return capability.Image, "the image " + r.Image
+		return []capability.Capability{capability.Image}, "the image " + r.Image
 	default:
-		return capability.Manifest, "the manifest " + r.Manifest
+		return []capability.Capability{capability.Manifest}, "the manifest " + r.Manifest
 	}
 }
 
@@ -190,7 +238,7 @@ func (b *builder) workloads() {
 				Name: mesh.WorkloadName(name, version), Service: name, Version: version, Host: b.host(name), Port: svc.Port, Protocol: mesh.Protocol(svc.Protocol),
 				Identity: mesh.SPIFFE(TrustDomain, s.Namespace, name),
 				Labels:   mesh.Labels{mesh.LabelApp: name, mesh.LabelVersion: version},
-				Run:      v.Run, Env: v.Env, Readiness: v.Readiness,
+				Run:      v.Run, Env: v.Env, Calls: v.Calls, Readiness: v.Readiness,
 			}
 			w.Instances = instances(w.Name, v.Replicas)
 			b.plan.Workloads = append(b.plan.Workloads, w)
@@ -214,32 +262,36 @@ func instances(workload string, n int) []string {
 	return names
 }
 
-// edges draws the static graph: who calls whom, by the references in the workloads' environments and commands and by the targets of load.
+// edges finds who calls whom: by the references in the workloads' environments and commands, by what they say that they call, and by the targets of load.
 func (b *builder) edges() {
 	b.calls = map[string][]string{}
-	call := func(from, to string) {
-		if !slices.Contains(b.calls[from], to) {
-			b.calls[from] = append(b.calls[from], to)
-			slices.Sort(b.calls[from])
-		}
-	}
 	for _, l := range b.scenario.Load {
-		call(spec.EdgeName, l.Target)
+		if l.Target != "" {
+			b.call(spec.EdgeName, l.Target)
+		}
 	}
 	for i := range b.plan.Workloads {
 		w := &b.plan.Workloads[i]
-		names := referenced(w.Env, w.Run.Command)
+		names := append(referenced(w.Env, w.Run.Command), w.Calls...)
 		names = slices.DeleteFunc(names, func(n string) bool { return n == w.Service })
 		for _, name := range names {
-			call(w.Service, name)
+			b.call(w.Service, name)
 		}
 		if !w.External { // an external service has no sidecar to call through
 			w.Upstreams = b.upstreams(append(names, b.declared(w.Service)...))
 		}
 	}
-	for _, l := range b.scenario.Load {
-		b.visits[l.Name] = b.reach(l.Target)
+}
+
+func (b *builder) call(from, to string) {
+	if !slices.Contains(b.calls[from], to) {
+		b.calls[from] = append(b.calls[from], to)
+		slices.Sort(b.calls[from])
 	}
+}
+
+// drawGraph draws the static graph, once it is known where load enters.
+func (b *builder) drawGraph() {
 	for _, from := range slices.Sorted(maps.Keys(b.calls)) {
 		for _, to := range b.calls[from] {
 			b.plan.Edges = append(b.plan.Edges, Edge{Edge: b.edge(from, to), Streams: b.streamsThrough(from, to)})

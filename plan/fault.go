@@ -12,7 +12,11 @@ import (
 
 // faults says each fault in the mesh's words, when it is held, and what it is expected to hit.
 func (b *builder) faults() {
-	for _, f := range b.scenario.Faults {
+	for i, f := range b.scenario.Faults {
+		if f.Disruption() != "" {
+			continue
+		}
+		b.written = append(b.written, i)
 		out := Fault{Fault: b.meshFault(f), Lease: f.Lease, MinMatched: f.MinMatched, Window: b.window(f.Window)}
 		out.Blast = b.blast(f, out)
 		b.plan.Faults = append(b.plan.Faults, out)
@@ -113,7 +117,7 @@ func (b *builder) blast(f spec.Fault, planned Fault) Blast {
 			continue
 		}
 		for _, p := range b.stretches(start, end) {
-			out.Matched += sent(l, p.start, p.end) * b.perRequest(l, f.From, f.To) * b.versionShare(f, p, l)
+			out.Matched += sent(l, p.start, p.end) * b.perRequest(l, f.From, f.To) * b.versionShare(f.From, f.To, f.Version, p, l)
 		}
 	}
 	out.Affected = b.affected(f, planned, out.Matched)
@@ -146,16 +150,19 @@ func (b *builder) stretches(start, end time.Duration) []phase {
 	return out
 }
 
-// versionShare is the share of a stream's requests on the fault's edge that go to the fault's version during a stretch of time.
-func (b *builder) versionShare(f spec.Fault, p phase, l spec.Stream) float64 {
-	if f.Version == "" {
+// versionShare is the share of a stream's requests on an edge that go to a version, empty for all, during a stretch of time.
+func (b *builder) versionShare(from, to, version string, p phase, l spec.Stream) float64 {
+	if version == "" {
 		return 1
 	}
-	table := b.plan.Snapshot.Routes[mesh.HostPort(b.host(f.To), b.scenario.Services[f.To].Port)]
-	if b.plan.Rollout != nil && b.plan.Rollout.Service == f.To && p.table != nil {
+	table := b.plan.Snapshot.Routes[mesh.HostPort(b.host(to), b.scenario.Services[to].Port)]
+	switch {
+	case from == spec.EdgeName && l.Gateway != "":
+		table = b.entryTable(l)
+	case b.plan.Rollout != nil && b.plan.Rollout.Service == to && p.table != nil:
 		table = p.table
 	}
-	return b.follow(table, f.From, l).versions[f.Version]
+	return b.follow(table, from, l, b.host(to)).versions[version]
 }
 
 // affected is how many of the matched requests are aborted or delayed. First and every count in each sidecar of the caller.

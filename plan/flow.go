@@ -61,8 +61,10 @@ func (b *builder) perRequest(l spec.Stream, from, to string) float64 {
 		return 0
 	}
 	if from == spec.EdgeName {
-		if l.Target == to {
-			return 1
+		for _, e := range b.entered[l.Name] {
+			if e.service == to {
+				return e.share
+			}
 		}
 		return 0
 	}
@@ -135,29 +137,40 @@ type destined struct {
 	versions map[string]float64
 }
 
-// follow follows a stream's requests through a route table by the headers that the stream sends. Conditions on anything else count as not met: behind the first
-// service only the application knows its paths.
-func (b *builder) follow(table *mesh.RouteTable, caller string, l spec.Stream) destined {
-	for _, r := range table.Routes {
-		if len(r.Matches) > 0 && !catchAll(r) && !slices.ContainsFunc(r.Matches, func(m mesh.Match) bool { return b.meets(m, caller, l) }) {
-			continue
-		}
-		out := destined{route: r, versions: map[string]float64{}}
-		var sum float64
-		for _, d := range r.Split {
-			sum += float64(d.Weight)
-		}
-		for _, d := range r.Split {
-			if d.Host != table.Host {
-				continue
-			}
-			for version, part := range b.subsetShares(d) {
-				out.versions[version] += part * float64(d.Weight) / sum
-			}
-		}
+// follow follows a stream's requests through a route table, to the versions of a host.
+func (b *builder) follow(table *mesh.RouteTable, caller string, l spec.Stream, host string) destined {
+	out := destined{versions: map[string]float64{}}
+	route, ok := b.taken(table, caller, l)
+	if !ok {
 		return out
 	}
-	return destined{versions: map[string]float64{}}
+	out.route = route
+	var sum float64
+	for _, d := range route.Split {
+		if d.Host == host {
+			sum += float64(d.Weight)
+		}
+	}
+	for _, d := range route.Split {
+		if d.Host != host || d.Weight == 0 {
+			continue
+		}
+		for version, part := range b.subsetShares(d) {
+			out.versions[version] += part * float64(d.Weight) / sum
+		}
+	}
+	return out
+}
+
+// taken is the route that a stream's requests take in a table, by the headers that the stream sends. Conditions on anything else count as not met: behind the first service
+// only the application knows its paths.
+func (b *builder) taken(table *mesh.RouteTable, caller string, l spec.Stream) (mesh.Route, bool) {
+	for _, r := range table.Routes {
+		if len(r.Matches) == 0 || catchAll(r) || slices.ContainsFunc(r.Matches, func(m mesh.Match) bool { return b.meets(m, caller, l) }) {
+			return r, true
+		}
+	}
+	return mesh.Route{}, false
 }
 
 // subsetShares are the shares of the versions in a destination, by their numbers of instances.
@@ -210,7 +223,10 @@ func (b *builder) meets(m mesh.Match, caller string, l spec.Stream) bool {
 			return false
 		}
 	}
-	return m.Authority == nil && len(m.Query) == 0
+	if m.Authority != nil && (caller != spec.EdgeName || l.Gateway == "" || !holds(m.Authority, l.Host)) {
+		return false
+	}
+	return len(m.Query) == 0
 }
 
 func passes(t mesh.HeaderTest, value string) bool { return t.Present || holds(t.Value, value) }

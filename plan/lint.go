@@ -65,17 +65,21 @@ func (b *builder) lint() {
 	if r := p.Rollout; r != nil {
 		b.lintRollout(r)
 	} else if len(s.Expect.Checks) == 0 {
-		b.warn("MT1509", "", "add a rollout, or checks under expect", "nothing is judged: without a roll-out and without expected checks the run passes whatever happens")
+		b.warn("MT1509", "", "add a rollout, or checks under expect", "nothing is judged: without a roll-out and without expected checks the run is inconclusive whatever happens")
 	}
 	b.lintSubsets()
 	for i, f := range p.Faults {
-		b.lintFault("faults["+strconv.Itoa(i)+"]", s.Faults[i], f)
-		for j, other := range p.Faults[:i] {
+		path := "faults[" + strconv.Itoa(b.written[i]) + "]"
+		b.lintFault(path, s.Faults[b.written[i]], f)
+		for _, other := range p.Faults[:i] {
 			if overlap(f, other, b.length) {
-				b.warn("MT1506", "faults["+strconv.Itoa(i)+"]", "give them windows, versions or matches that do not overlap",
-					"the faults %s and %s are held at the same time on the same edge", s.Faults[j].Name, f.ID)
+				b.warn("MT1506", path, "give them windows, versions or matches that do not overlap",
+					"the faults %s and %s are held at the same time on the same edge", other.ID, f.ID)
 			}
 		}
+	}
+	for i, d := range p.Disruptions {
+		b.lintDisruption("faults["+strconv.Itoa(b.written[len(p.Faults)+i])+"]", d)
 	}
 	for i, e := range s.Expect.Checks {
 		b.lintExpectation("expect.checks["+strconv.Itoa(i)+"]", e)
@@ -127,14 +131,11 @@ func (b *builder) lintFault(path string, f spec.Fault, planned Fault) {
 	for _, l := range b.scenario.Load {
 		flows = flows || b.perRequest(l, f.From, f.To) > 0
 	}
-	end := planned.Window.End
 	switch {
 	case !flows:
 		b.warn("MT1502", path, "send load that comes that way, or correct from and to",
 			"no load flows from %s to %s by the calls that the scenario declares, so the fault will match nothing and the run will be invalid", f.From, f.To)
-	case planned.Window.Start >= b.length || (end > 0 && end <= planned.Window.Start):
-		b.warn("MT1510", path+".window", "an earlier window, or a load that lasts longer",
-			"the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
+	case b.lintWindow(path, planned.Window):
 	case planned.Blast.Matched < float64(f.MinMatched):
 		b.warn("MT1505", path, "a longer window, more load, or a smaller minMatched",
 			"the fault is expected to match about %d requests, and fewer than %d make the run invalid", round(planned.Blast.Matched), f.MinMatched)
@@ -148,6 +149,34 @@ func (b *builder) lintFault(path string, f spec.Fault, planned Fault) {
 				"the delay of %s is not shorter than the timeout of load[%d] (%s), so delayed requests fail", f.Delay.FixedDelay, i, l.Timeout)
 		}
 	}
+}
+
+// lintWindow warns of a window that never opens while load flows, and reports whether it did.
+func (b *builder) lintWindow(path string, w Window) bool {
+	if w.Start < b.length && (w.End == 0 || w.End > w.Start) {
+		return false
+	}
+	b.warn("MT1510", path+".window", "an earlier window, or a load that lasts longer",
+		"the window is over before it begins or begins when the load has ended (after about %s)", round10ms(b.length))
+	return true
+}
+
+func (b *builder) lintDisruption(path string, d Disruption) {
+	switch {
+	case b.lintWindow(path, d.Window):
+	case d.Kind == spec.FaultPodKill && d.Count > d.Reach.Of:
+		b.warn("MT1512", path+".podKill.count", "fewer, or more replicas", "%s has only %d instances", d.Service, d.Reach.Of)
+	case d.Kind == spec.FaultScale && d.Reach.Instances == 0 && *d.Replicas*b.versionsOf(d) == d.Reach.Of:
+		b.warn("MT1512", path+".scale.replicas", "another number", "%s has %s already, so the fault changes nothing", d.Service, plural(*d.Replicas, "replica"))
+	}
+}
+
+// versionsOf is how many versions a disruption is about.
+func (b *builder) versionsOf(d Disruption) int {
+	if d.Version != "" {
+		return 1
+	}
+	return len(b.scenario.Services[d.Service].Versions)
 }
 
 // overlap reports whether two faults can hit the same request.

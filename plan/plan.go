@@ -35,8 +35,9 @@ type Plan struct {
 	Edges       []Edge                   `json:"edges"`     // sorted; every call that the scenario declares
 	Streams     []Stream                 `json:"streams"`   // as written
 	Rollout     *Rollout                 `json:"rollout,omitempty"`
-	Faults      []Fault                  `json:"faults,omitempty"` // as written
-	Timeline    []Event                  `json:"timeline"`         // by time since the load began
+	Faults      []Fault                  `json:"faults,omitempty"`      // of requests, as written
+	Disruptions []Disruption             `json:"disruptions,omitempty"` // of what carries the mesh, as written
+	Timeline    []Event                  `json:"timeline"`              // by time since the load began
 	Needs       []capability.Requirement `json:"needs"`
 	Warnings    spec.Diagnostics         `json:"warnings,omitempty"`
 
@@ -62,6 +63,7 @@ type Workload struct {
 	Instances []string          `json:"instances"` // NAME-VERSION-1, ...
 	Upstreams []Upstream        `json:"upstreams,omitempty"`
 	Run       spec.Run          `json:"-"`
+	Calls     []string          `json:"-"` // besides those that Env and Run refer to
 	Env       map[string]string `json:"-"` // values still hold their ${...} references: spec.Expand
 	Readiness spec.Readiness    `json:"-"`
 }
@@ -84,15 +86,17 @@ type Edge struct {
 
 // Stream is one stream of load.
 type Stream struct {
-	Name     string        `json:"name"`
-	Target   string        `json:"target"` // short name of the service
-	Host     string        `json:"host"`
-	Port     int           `json:"port"`
-	Shape    string        `json:"shape"`    // in words, such as "200/s, evenly spaced"
-	Duration time.Duration `json:"duration"` // expected
-	UntilEnd bool          `json:"untilEnd"` // lasts until the roll-out has ended, so the duration is an estimate
-	Requests int           `json:"requests"` // expected in that time
-	Load     spec.Stream   `json:"-"`
+	Name   string `json:"name"`
+	Target string `json:"target"` // short name of the service, or the gateway in words
+	Host   string `json:"host"`   // that the edge leads to: the service's, or istio.GatewayHost
+	Port   int    `json:"port"`
+	// Authority is what requests name: the service as the edge knows it, or the host that the gateway chooses by.
+	Authority string        `json:"-"`
+	Shape     string        `json:"shape"`    // in words, such as "200/s, evenly spaced"
+	Duration  time.Duration `json:"duration"` // expected
+	UntilEnd  bool          `json:"untilEnd"` // lasts until the roll-out has ended, so the duration is an estimate
+	Requests  int           `json:"requests"` // expected in that time
+	Load      spec.Stream   `json:"-"`
 }
 
 // Rollout is the roll-out of the plan.
@@ -142,6 +146,26 @@ type Fault struct {
 	MinMatched uint64        `json:"minMatched"`
 	Window     Window        `json:"window"`
 	Blast      Blast         `json:"blast"`
+}
+
+// Disruption is a fault of what carries the mesh: it begins as its window opens, and what does not heal by itself is undone as it closes.
+type Disruption struct {
+	ID       string        `json:"id"`
+	Kind     string        `json:"kind"`               // spec.FaultPodKill and so on
+	Service  string        `json:"service,omitempty"`  // short name
+	Version  string        `json:"version,omitempty"`  // empty: all
+	Count    int           `json:"count,omitempty"`    // of pods or nodes
+	Grace    time.Duration `json:"grace,omitempty"`    // of killed pods
+	Replicas *int          `json:"replicas,omitempty"` // of a scaled version
+	Window   Window        `json:"window"`
+	Reach    Reach         `json:"reach"`
+}
+
+// Reach is what a disruption can take away at most, if every caller calls each of its upstreams once for each request.
+type Reach struct {
+	Instances int     `json:"instances"` // that can go
+	Of        int     `json:"of"`        // that there are
+	Share     float64 `json:"share"`     // of the requests that users send meanwhile, those that would pass these instances; 0 to 1
 }
 
 // Window is when a fault is held. With steps it is held from the moment the roll-out enters FromStep until it enters UntilStep or ends; otherwise from Start

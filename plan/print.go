@@ -41,13 +41,16 @@ func (p *Plan) String() string {
 	}
 	t.WriteString("\n")
 	p.printWorkloads(t)
+	p.printHooks(t, "setup", p.Scenario.Setup)
 	p.printEdges(t)
 	p.printRoutes(t)
 	p.printLoad(t)
 	p.printRollout(t)
 	p.printFaults(t)
+	p.printDisruptions(t)
 	p.printTimeline(t)
 	p.printExpectations(t)
+	p.printHooks(t, "teardown", p.Scenario.Teardown)
 	t.head("the environment must be able to")
 	for _, n := range p.Needs {
 		t.item("%s: %s", n.Capability, n.Reason)
@@ -91,6 +94,28 @@ func (p *Plan) printWorkloads(t *tree) {
 			line += "; calls " + strings.Join(names, ", ")
 		}
 		t.item("%s", line)
+	}
+}
+
+// printHooks prints what is run before or after, with what stands meanwhile.
+func (p *Plan) printHooks(t *tree, what string, hooks []spec.Hook) {
+	if len(hooks) == 0 {
+		return
+	}
+	t.head("%s", what)
+	isJob := func(h spec.Hook) bool { return h.Job != "" }
+	for i, h := range hooks {
+		does, when := "the command "+strings.Join(h.Command, " "), "while the mesh stands"
+		if isJob(h) {
+			does = "the job " + h.Job
+		}
+		switch {
+		case what == "setup" && !slices.ContainsFunc(hooks[:i+1], isJob):
+			when = "before anything is started"
+		case what == "teardown" && !slices.ContainsFunc(hooks[i:], isJob):
+			when = "when the mesh is gone"
+		}
+		t.item("%s: %s, %s, at most %s", h.Name, does, when, h.Timeout)
 	}
 }
 
@@ -254,6 +279,26 @@ func (p *Plan) printFaults(t *tree) {
 		t.more("%s; lease %s", windowText(f.Window), f.Lease)
 		t.more("blast radius: about %d of %d requests on the edge; %s of all that users send, %s meanwhile", round(f.Blast.Affected), round(f.Blast.Matched),
 			percent(f.Blast.Share), percent(f.Blast.Peak))
+	}
+}
+
+func (p *Plan) printDisruptions(t *tree) {
+	if len(p.Disruptions) == 0 {
+		return
+	}
+	t.head("faults of what carries the mesh")
+	for _, d := range p.Disruptions {
+		t.item("%s: %s", d.ID, d.What())
+		t.more("%s", windowText(d.Window))
+		if d.Kind == spec.FaultControlKill {
+			t.more("blast radius: no request; sidecars keep the configuration that they have")
+			continue
+		}
+		upTo := ""
+		if d.Kind == spec.FaultNodeDrain {
+			upTo = "up to "
+		}
+		t.more("blast radius: %s%d of %s; %s of all that users send meanwhile would pass them", upTo, d.Reach.Instances, plural(d.Reach.Of, "instance"), percent(d.Reach.Share))
 	}
 }
 

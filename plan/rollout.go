@@ -22,6 +22,11 @@ func (b *builder) rollout() {
 		return
 	}
 	b.judged = from
+	if l := b.enteringBy(from, r.Service); l != "" {
+		b.fail("MT1406", "rollout", "send the load to the service itself (target), or judge another caller (from)",
+			"load %s comes to %s through a gateway, whose own rules choose the version: the roll-out cannot split it", l, r.Service)
+		return
+	}
 	host, port := b.host(r.Service), b.scenario.Services[r.Service].Port
 	svc := b.plan.Snapshot.Services[host]
 	split := Split{Host: host, Port: port, Stable: subsetOf(svc, r.Service, r.Stable), Canary: subsetOf(svc, r.Service, r.Canary)}
@@ -39,6 +44,16 @@ func (b *builder) rollout() {
 		return
 	}
 	b.plan.Snapshot.Routes[name] = table
+}
+
+// enteringBy is a stream that enters at a service through a gateway, when the edge is judged; empty when there is none.
+func (b *builder) enteringBy(judged, service string) string {
+	for _, l := range b.scenario.Load {
+		if judged == spec.EdgeName && l.Gateway != "" && b.perRequest(l, judged, service) > 0 {
+			return l.Name
+		}
+	}
+	return ""
 }
 
 // judgedCaller is the caller whose view is judged: the one that the scenario names, or the only one there is.

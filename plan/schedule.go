@@ -24,7 +24,14 @@ func (b *builder) schedule() {
 	}
 	b.length = b.loadLength()
 	for _, l := range b.scenario.Load {
-		s := Stream{Name: l.Name, Target: l.Target, Host: b.host(l.Target), Port: b.scenario.Services[l.Target].Port, Shape: shape(l), Duration: l.Duration, Load: l}
+		s := Stream{Name: l.Name, Target: l.Target, Shape: shape(l), Duration: l.Duration, Load: l}
+		if l.Gateway == "" {
+			s.Host, s.Port = b.host(l.Target), b.scenario.Services[l.Target].Port
+			s.Authority = mesh.HostPort(mesh.LogicalName(s.Host), s.Port)
+		} else {
+			table := b.entryTable(l)
+			s.Target, s.Host, s.Port, s.Authority = l.Host+" through the gateway "+l.Gateway, table.Host, table.Port, l.Host
+		}
 		if l.Duration == 0 {
 			s.Duration, s.UntilEnd = b.length, true
 		}
@@ -87,7 +94,7 @@ func (b *builder) canaryRequests(table *mesh.RouteTable, start, end time.Duratio
 	r := b.plan.Rollout
 	var n float64
 	for _, l := range b.scenario.Load {
-		if to := b.follow(table, b.judged, l); r.Split.weighted(to.route) {
+		if to := b.follow(table, b.judged, l, r.Host); r.Split.weighted(to.route) {
 			n += sent(l, start, end) * b.perRequest(l, b.judged, r.Service) * to.versions[r.Canary]
 		}
 	}

@@ -35,7 +35,8 @@ func (b *builder) snapshot() {
 		}
 	}
 	snap.Inbound[EdgeInstance] = &mesh.Inbound{
-		Workload: mesh.Workload{Name: spec.EdgeName, Namespace: b.plan.Namespace, Instance: EdgeInstance,
+		// The edge is the mesh's own and of no application's namespace: evidence and faults call it by its bare name.
+		Workload: mesh.Workload{Name: spec.EdgeName, Namespace: mesh.DefaultNamespace, Instance: EdgeInstance,
 			Identity: mesh.SPIFFE(TrustDomain, b.plan.Namespace, spec.EdgeName), Labels: mesh.Labels{mesh.LabelApp: spec.EdgeName}},
 		Seed:     b.plan.Seed,
 		Trusted:  true,

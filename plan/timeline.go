@@ -39,6 +39,14 @@ func (b *builder) timeline() {
 			add(b.length, "fault %s ends with the load", f.ID)
 		}
 	}
+	for _, d := range p.Disruptions {
+		add(d.Window.Start, "fault %s: %s", d.ID, d.What())
+		if end := d.Window.End; end > 0 && d.heals() {
+			add(end, "fault %s is undone", d.ID)
+		} else if d.heals() {
+			add(b.length, "fault %s is undone as the load ends", d.ID)
+		}
+	}
 	for _, s := range p.Streams {
 		add(s.Duration, "load %s ends", s.Name)
 	}

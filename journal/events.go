@@ -14,6 +14,7 @@ type Started struct {
 	Scenario    string    `json:"scenario"`
 	Description string    `json:"description,omitempty"`
 	File        string    `json:"file,omitempty"`   // as the user named it
+	Sets        []string  `json:"sets,omitempty"`   // overrides of the scenario, PATH=VALUE, credentials redacted
 	Source      string    `json:"source,omitempty"` // the scenario's text, credentials redacted
 	Seed        uint64    `json:"seed"`
 	Environment string    `json:"environment"`
@@ -38,7 +39,7 @@ type Rollout struct {
 
 // Phase marks the beginning or the end of a part of the run.
 type Phase struct {
-	Name  string `json:"name"` // environment, convergence, load, warm-up, roll-out, drain, checks, teardown
+	Name  string `json:"name"` // environment, load, drain, teardown; setup: NAME and teardown: NAME of what the scenario runs around it
 	State string `json:"state"`
 	Error string `json:"error,omitempty"`
 	Note  string `json:"note,omitempty"`
@@ -127,18 +128,18 @@ type Judgement struct {
 
 // Check is one check of a judgement or of the expectations.
 type Check struct {
-	Name      string  `json:"name"`
-	Verdict   string  `json:"verdict"` // good, bad, undecided, noData; of an expectation pass, fail, inconclusive
-	Critical  bool    `json:"critical"`
-	Query     string  `json:"query,omitempty"`
-	Value     float64 `json:"value"`
-	Baseline  float64 `json:"baseline,omitempty"`
-	Threshold float64 `json:"threshold"`
-	Unit      string  `json:"unit,omitempty"`
-	Samples   uint64  `json:"samples"`
-	Evidence  float64 `json:"evidence,omitempty"` // log10 of the e-value against the canary
-	Needed    uint64  `json:"needed,omitempty"`   // forecast: further canary requests until it can be decided
-	Reason    string  `json:"reason"`
+	Name      string   `json:"name"`
+	Verdict   string   `json:"verdict"` // good, bad, undecided, noData; of an expectation pass, fail, inconclusive
+	Critical  bool     `json:"critical"`
+	Query     string   `json:"query,omitempty"`
+	Value     float64  `json:"value"`
+	Baseline  *float64 `json:"baseline,omitempty"` // nil: nothing is compared
+	Threshold float64  `json:"threshold"`
+	Unit      string   `json:"unit,omitempty"`
+	Samples   uint64   `json:"samples"`
+	Evidence  float64  `json:"evidence,omitempty"` // log10 of the e-value against the canary
+	Needed    uint64   `json:"needed,omitempty"`   // forecast: further canary requests until it can be decided
+	Reason    string   `json:"reason"`
 }
 
 // Decision is what the roll-out did about it.
@@ -158,22 +159,24 @@ const (
 	Pause    = "pause"
 )
 
-// Fault tells of a fault's lease.
+// Fault tells of a fault: of requests, which is a lease, or of what carries the mesh.
 type Fault struct {
 	ID       string        `json:"id"`
-	What     string        `json:"what"` // kind: abort, delay, abort+delay
+	What     string        `json:"what"` // kind: abort, delay, abort+delay, podKill, nodeDrain, controlKill, scale
 	Text     string        `json:"text"` // in words
 	State    string        `json:"state"`
 	TTL      time.Duration `json:"ttl,omitempty"`
-	Matched  uint64        `json:"matched"`
+	Matched  uint64        `json:"matched"` // requests, or pods, nodes and workloads
 	Injected uint64        `json:"injected"`
 	Residue  uint64        `json:"residue"` // still in effect after the end
 	Executor string        `json:"executor,omitempty"`
+	Hit      []string      `json:"hit,omitempty"` // names of the pods, nodes and workloads
 }
 
 // States of a fault.
 const (
 	FaultArmed      = "armed"
+	FaultHit        = "hit" // what carries the mesh is broken now: Hit says where
 	FaultHealed     = "healed"
 	FaultLapsed     = "lapsed"
 	FaultNotReached = "notReached" // its window never opened

@@ -29,7 +29,7 @@ const (
 // Version of the format, major.minor. Another major is refused; a newer minor may add kinds and fields.
 const (
 	Major = 1
-	Minor = 0
+	Minor = 1
 )
 
 // Entry is one line.

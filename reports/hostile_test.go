@@ -48,7 +48,7 @@ func hostile(t testing.TB) *Story {
 	t.Helper()
 	check := journal.Check{Name: evil, Verdict: "bad", Critical: true, Query: evil, Unit: evil, Reason: evil, Value: math.MaxFloat64, Threshold: -math.MaxFloat64, Samples: math.MaxUint64}
 	states := log(t,
-		journal.Started{Run: evil, Scenario: evil, Description: evil, Source: evil, Environment: "local", Version: evil, Plan: evil,
+		journal.Started{Run: evil, Scenario: evil, Description: evil, Source: evil, Environment: "local", Version: evil, Plan: evil, Sets: []string{evil},
 			Rollout: &journal.Rollout{Service: evil, Stable: evil, Canary: "canary" + evil, From: evil, Steps: []string{evil, evil}}},
 		journal.Phase{Name: evil, State: journal.Begun, Note: evil},
 		journal.Phase{Name: evil, State: journal.Failed, Error: evil},
@@ -60,7 +60,7 @@ func hostile(t testing.TB) *Story {
 		journal.LoadWindow{Name: evil, Length: 1, Requests: 1},
 		journal.Step{Index: 1, State: journal.Begun, Weight: math.MaxFloat64},
 		journal.Step{Index: -5, Text: evil, State: journal.Ended, Error: evil},
-		journal.Fault{ID: evil, What: evil, Text: evil, State: journal.FaultArmed, Executor: evil, TTL: math.MaxInt64},
+		journal.Fault{ID: evil, What: evil, Text: evil, State: journal.FaultArmed, Executor: evil, TTL: math.MaxInt64, Hit: []string{evil}},
 		journal.Judgement{Verdict: evil, Reason: evil, Checks: []journal.Check{check}},
 		journal.Decision{Action: evil, Reason: evil, Check: evil},
 		journal.SelfCheck{Name: evil, Reason: evil, Voids: evil},

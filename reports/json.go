@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"meshtest.dev/meshtest/journal"
 )
 
 // SchemaVersion of report.json. A new minor adds fields; a new major changes or removes them.
-const SchemaVersion = "1.0"
+const SchemaVersion = "1.1"
 
 // Report is report.json. Its JSON Schema is published as fixtures/schema/report.v1.schema.json and says what each field means.
 type Report struct {
@@ -20,6 +21,7 @@ type Report struct {
 	Scenario      string      `json:"scenario"`
 	Description   string      `json:"description"`
 	Seed          uint64      `json:"seed"`
+	Sets          []string    `json:"sets"`
 	Environment   string      `json:"environment"`
 	Version       string      `json:"version"`
 	StartedAt     *time.Time  `json:"startedAt"`
@@ -108,14 +110,23 @@ type SelfCheck struct {
 
 // Fault accounts for a fault.
 type Fault struct {
-	ID       string `json:"id"`
-	Kind     string `json:"kind"`
-	Text     string `json:"text"`
-	State    string `json:"state"` // armed, healed, lapsed, notReached
-	Matched  uint64 `json:"matched"`
-	Injected uint64 `json:"injected"`
-	Healed   bool   `json:"healed"`
-	Residue  uint64 `json:"residue"`
+	ID       string   `json:"id"`
+	Kind     string   `json:"kind"`
+	Text     string   `json:"text"`
+	State    string   `json:"state"` // armed, healed, lapsed, notReached
+	Matched  uint64   `json:"matched"`
+	Injected uint64   `json:"injected"`
+	Healed   bool     `json:"healed"`
+	Residue  uint64   `json:"residue"`
+	Hit      []string `json:"hit"`
+}
+
+// What is what the fault does in words, and which pods, nodes and workloads it hit.
+func (f Fault) What() string {
+	if len(f.Hit) == 0 {
+		return f.Text
+	}
+	return f.Text + "; hit " + strings.Join(f.Hit, ", ")
 }
 
 // Load is what one stream of load did and felt.
@@ -153,7 +164,7 @@ func NewReport(s *Story) Report {
 	return Report{
 		SchemaVersion: SchemaVersion,
 		Run:           s.Started.Run, Scenario: s.Started.Scenario, Description: s.Started.Description,
-		Seed: s.Started.Seed, Environment: s.Started.Environment, Version: s.Started.Version,
+		Seed: s.Started.Seed, Sets: append([]string{}, s.Started.Sets...), Environment: s.Started.Environment, Version: s.Started.Version,
 		StartedAt: startedAt(s), DurationMs: s.Took.Milliseconds(),
 		Verdict: s.Finished.Verdict, ExitCode: s.Finished.ExitCode, Reason: s.Finished.Reason,
 		Rollout: newRollout(s), Checks: newChecks(s), SelfChecks: newSelfChecks(s), Faults: newFaults(s), Load: newLoads(s), Mesh: newMesh(s),
@@ -261,9 +272,7 @@ func newCheck(kind string, c journal.Check) Check {
 	if open := c.Verdict == "noData" || c.Samples == 0 && (c.Verdict == "undecided" || c.Verdict == verdictInconclusive); !open {
 		check.Value = &c.Value
 	}
-	if c.Baseline != 0 { // the journal does not tell a baseline of 0 from none
-		check.Baseline = &c.Baseline
-	}
+	check.Baseline = c.Baseline
 	return check
 }
 
@@ -287,7 +296,7 @@ func newFaults(s *Story) []Fault {
 		}
 		faults = append(faults, Fault{
 			ID: f.ID, Kind: f.What, Text: f.Text, State: state, Matched: f.Matched, Injected: f.Injected,
-			Healed: f.State == journal.FaultHealed, Residue: f.Residue,
+			Healed: f.State == journal.FaultHealed, Residue: f.Residue, Hit: append([]string{}, f.Hit...),
 		})
 	}
 	return faults

@@ -104,7 +104,7 @@ func markdownFaults(b *bytes.Buffer, faults []Fault) {
 	}
 	heading(b, "Faults", "fault", "what it does", "matched>", "injected>", "state", "residue>")
 	for _, f := range faults {
-		fmt.Fprintf(b, "| %s | %s | %d | %d | %s | %d |\n", md(f.ID), md(f.Text), f.Matched, f.Injected, md(verdictWord(f.State)), f.Residue)
+		fmt.Fprintf(b, "| %s | %s | %d | %d | %s | %d |\n", md(f.ID), md(f.What()), f.Matched, f.Injected, md(verdictWord(f.State)), f.Residue)
 	}
 	b.WriteByte('\n')
 }

@@ -74,9 +74,10 @@ type FaultSpan struct {
 	Windows        []Window      // none: it was not reached
 	Matched        uint64
 	Injected       uint64
-	Residue        uint64 // effects still there after the end
-	State          string // journal.FaultArmed, FaultHealed or FaultLapsed, as last heard of
-	Lapsed         bool   // its lease lapsed at some time
+	Residue        uint64   // effects still there after the end
+	Hit            []string // pods, nodes and workloads
+	State          string   // journal.FaultArmed, FaultHealed or FaultLapsed, as last heard of
+	Lapsed         bool     // its lease lapsed at some time
 }
 
 // Open reads a run's folder, or the journal in it. Missing evidence is a gap of the story, not an error.

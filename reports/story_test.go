@@ -248,3 +248,28 @@ func TestFilesAreReplacedAsAWholeOrNotAtAll(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, strings.HasSuffix(string(data), "}\n"))
 }
+
+// A fault of what carries the mesh names what it hit, and a baseline of 0 is one.
+func TestWhatWasHitIsTold(t *testing.T) {
+	t.Parallel()
+	killed := func(state string, hit ...string) journal.Fault {
+		return journal.Fault{ID: "killed", What: "podKill", Text: "delete 2 pods of backend", State: state, Matched: uint64(len(hit)), Injected: uint64(len(hit)), Hit: hit}
+	}
+	zero := 0.0
+	s := story(t,
+		journal.Started{Run: "r", Sets: []string{"seed=7"}},
+		killed(journal.FaultArmed), killed(journal.FaultHit, "backend-1"),
+		journal.Expectation{Check: journal.Check{Name: "a", Verdict: "pass", Samples: 1, Baseline: &zero}},
+		journal.Expectation{Check: journal.Check{Name: "b", Verdict: "pass", Samples: 1}},
+	)
+	r := NewReport(s)
+	require.Equal(t, []string{"seed=7"}, r.Sets)
+	require.Equal(t, journal.FaultArmed, r.Faults[0].State, "it was never healed")
+	require.Len(t, s.Faults[0].Windows, 1)
+	require.Equal(t, &zero, r.Checks[0].Baseline)
+	require.Nil(t, r.Checks[1].Baseline)
+	healed := NewReport(story(t, journal.Started{Run: "r"}, killed(journal.FaultArmed), killed(journal.FaultHit, "backend-1", "backend-2"), killed(journal.FaultHealed, "backend-1", "backend-2"))).Faults[0]
+	require.True(t, healed.Healed)
+	require.Equal(t, uint64(2), healed.Injected)
+	require.Equal(t, "delete 2 pods of backend; hit backend-1, backend-2", healed.What())
+}

@@ -218,7 +218,14 @@ func (t *teller) fault(at time.Duration, f journal.Fault) {
 		i = len(t.Faults) - 1
 	}
 	span := &t.Faults[i]
-	span.State = f.State
+	if f.State != journal.FaultHit {
+		span.State = f.State
+	}
+	for _, name := range f.Hit {
+		if !slices.Contains(span.Hit, name) {
+			span.Hit = append(span.Hit, name)
+		}
+	}
 	span.TTL = max(span.TTL, f.TTL)
 	span.Matched, span.Injected, span.Residue = max(span.Matched, f.Matched), max(span.Injected, f.Injected), f.Residue
 	switch f.State {

@@ -176,7 +176,7 @@ func (th *theatre) judge(verdict, reason string) {
 	th.say(journal.Judgement{
 		Verdict: verdict, Reason: reason, CanaryRequests: canary.requests, CanaryFailed: canary.failed,
 		Checks: []journal.Check{
-			{Name: "request-success-rate", Verdict: verdict, Critical: true, Value: value(canary), Baseline: value(prod), Threshold: 2, Unit: "%", Samples: canary.requests, Reason: reason},
+			{Name: "request-success-rate", Verdict: verdict, Critical: true, Value: value(canary), Baseline: number(value(prod)), Threshold: 2, Unit: "%", Samples: canary.requests, Reason: reason},
 			{Name: "middleware-p99-in-budget", Verdict: "good", Query: `histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{reporter="source"}[5s])))`,
 				Value: 17.25, Threshold: 1, Samples: 9, Reason: "9 of 9 measurements hold"},
 		},

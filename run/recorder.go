@@ -3,6 +3,7 @@ package run
 import (
 	"errors"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,6 +93,21 @@ var secrets = []struct {
 	{regexp.MustCompile(`(?i)(-{1,2}[\w-]*` + secretWord + `[\w-]*["']?\s*,\s*)("(?:[^"\\\n]|\\.)*"|'(?:[^'\n]|'')*'|[^\s,\]]+)`), "${1}[redacted]"},
 	{regexp.MustCompile(`(://)[^/\s@"']*:[^/\s@"']+(@)`), "${1}[redacted]${2}"},
 }
+
+// redactSets hides the values of overrides whose path names a credential, and credentials in other values.
+func redactSets(sets []string) []string {
+	var out []string
+	for _, set := range sets {
+		path, value, _ := strings.Cut(set, "=")
+		if secretPath.MatchString(path) {
+			value = "[redacted]"
+		}
+		out = append(out, path+"="+redact(value))
+	}
+	return out
+}
+
+var secretPath = regexp.MustCompile(`(?i)` + secretWord)
 
 const secretWord = `(?:password|passwd|passphrase|pass|pwd|secret|token|api[-_]?key|private[-_]?key|access[-_]?key|authorization|credential|cookie)`
 

@@ -296,14 +296,25 @@ func (c *conductor) recordJudgement(j analyzer.Judgement, now bool) {
 	c.judged = judged{at: at, verdict: j.Verdict}
 	event := journal.Judgement{Verdict: string(j.Verdict), Reason: j.Reason, CanaryRequests: j.CanaryRequests, CanaryFailed: j.CanaryFailed}
 	for _, check := range j.Checks {
-		event.Checks = append(event.Checks, journalCheck(check))
+		event.Checks = append(event.Checks, c.journalCheck(check))
 	}
 	c.rec.record(event)
 }
 
-func journalCheck(c analyzer.Check) journal.Check {
-	return journal.Check{
-		Name: c.Name, Verdict: string(c.Verdict), Critical: c.Critical, Query: c.Query, Value: c.Value, Baseline: c.Baseline, Threshold: c.Threshold,
-		Unit: c.Unit, Samples: c.Samples, Evidence: c.Evidence, Needed: c.Needed, Reason: c.Reason,
+func (c *conductor) journalCheck(check analyzer.Check) journal.Check {
+	out := journal.Check{
+		Name: check.Name, Verdict: string(check.Verdict), Critical: check.Critical, Query: check.Query, Value: check.Value, Threshold: check.Threshold,
+		Unit: check.Unit, Samples: check.Samples, Evidence: check.Evidence, Needed: check.Needed, Reason: check.Reason,
 	}
+	if check.Verdict != analyzer.NoData && c.compares(check.Name) {
+		out.Baseline = &check.Baseline
+	}
+	return out
+}
+
+// compares reports whether a check compares the canary with the baseline.
+func (c *conductor) compares(check string) bool {
+	return slices.ContainsFunc(c.Plan.Rollout.Analysis.Checks, func(k spec.Check) bool {
+		return k.Name == check && k.IsBuiltIn() && k.Compare == spec.CompareBaseline
+	})
 }

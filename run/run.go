@@ -81,7 +81,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 func (c *conductor) started() journal.Started {
 	s := journal.Started{
-		Run: c.ID, Scenario: c.Plan.Name, Description: c.Plan.Description, File: c.File, Source: redact(c.Source), Seed: c.Plan.Seed,
+		Run: c.ID, Scenario: c.Plan.Name, Description: c.Plan.Description, File: c.File, Source: redact(c.Source), Sets: redactSets(c.Plan.Scenario.Sets()), Seed: c.Plan.Seed,
 		Environment: c.Environment.Name(), Version: c.Version, Wall: time.Now().UTC(), Plan: redact(c.Plan.String()), CPUs: runtime.NumCPU(),
 	}
 	if r := c.Plan.Rollout; r != nil {

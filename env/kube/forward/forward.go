@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/httpstream"
@@ -29,6 +30,7 @@ type Forwarder struct {
 
 	mu     sync.Mutex
 	links  map[pod]*link
+	ends   map[net.Conn]bool // the far ends of connections under way
 	closed bool
 	copies sync.WaitGroup // of connections under way
 }
@@ -49,7 +51,7 @@ func New(config *rest.Config) (*Forwarder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client of the API server: %w", err)
 	}
-	return &Forwarder{config: config, client: client, links: map[pod]*link{}}, nil
+	return &Forwarder{config: config, client: client, links: map[pod]*link{}, ends: map[net.Conn]bool{}}, nil
 }
 
 // Dial returns the way to a port of a pod, on the pod's own loopback: what listens on 127.0.0.1 there is reached, too. That nobody listens shows at the first read. Deadlines
@@ -70,7 +72,11 @@ func (f *Forwarder) Close() {
 	f.closed = true
 	links := f.links
 	f.links = map[pod]*link{}
+	for end := range f.ends {
+		end.Close()
+	}
 	f.mu.Unlock()
+	f.copies.Wait()
 	for _, l := range links {
 		l.mu.Lock()
 		if l.conn != nil {
@@ -78,7 +84,6 @@ func (f *Forwarder) Close() {
 		}
 		l.mu.Unlock()
 	}
-	f.copies.Wait()
 }
 
 func (f *Forwarder) dial(ctx context.Context, to pod, port int) (net.Conn, error) {
@@ -186,28 +191,42 @@ func (f *Forwarder) streams(l *link, port int) (net.Conn, error) {
 	return f.join(l.conn, failure, data, port), nil
 }
 
+// lastWord is how long the end of a connection waits for why it ended.
+const lastWord = 250 * time.Millisecond
+
 // join makes the streams a connection with deadlines.
 func (f *Forwarder) join(on httpstream.Connection, failure, data httpstream.Stream, port int) net.Conn {
 	ours, theirs := net.Pipe()
 	c := &conn{Conn: ours, port: port}
-	var both sync.WaitGroup
+	f.mu.Lock()
+	f.ends[theirs] = true
+	f.mu.Unlock()
 	f.copies.Go(func() {
-		defer on.RemoveStreams(failure, data)
+		var both sync.WaitGroup
+		told := make(chan struct{})
 		both.Go(func() { // what the other side says went wrong
+			defer close(told)
 			if text, err := io.ReadAll(failure); err == nil && len(text) > 0 {
 				c.failure.Store(ptr(strings.TrimSpace(string(text))))
-				theirs.Close()
 			}
 		})
 		both.Go(func() {
 			_, _ = io.Copy(theirs, data)
+			select {
+			case <-told:
+			case <-time.After(lastWord):
+			}
 			theirs.Close()
 		})
 		_, _ = io.Copy(data, theirs) // ends when either side closes
-		_ = data.Close()
+		theirs.Close()
 		_ = data.Reset()
 		_ = failure.Reset()
+		on.RemoveStreams(failure, data)
 		both.Wait()
+		f.mu.Lock()
+		delete(f.ends, theirs)
+		f.mu.Unlock()
 	})
 	return c
 }

@@ -65,7 +65,7 @@ func (s *store) apply(change wire.Change) (map[key]bool, error) {
 			return nil, &wire.RefusedError{Mistakes: []string{fmt.Sprintf("unknown kind of resource %q", kind)}}
 		}
 	}
-	if mistakes := misnamed(set); len(mistakes) > 0 {
+	if mistakes := wire.Misnamed(set); len(mistakes) > 0 {
 		return nil, &wire.RefusedError{Mistakes: mistakes}
 	}
 	next := s.next(change, set)
@@ -147,18 +147,6 @@ func all(s *mesh.Snapshot) iter.Seq2[key, any] {
 			}
 		}
 	}
-}
-
-// misnamed returns the resources whose name is not the one that their content asks for.
-func misnamed(s *mesh.Snapshot) []string {
-	var mistakes []string
-	for k, value := range all(s) {
-		if name := wire.Name(value); name != k.name || name == "" {
-			mistakes = append(mistakes, fmt.Sprintf("%s %q: the content is of %q", k.kind, k.name, name))
-		}
-	}
-	slices.Sort(mistakes)
-	return mistakes
 }
 
 func texts(errs []error) []string {

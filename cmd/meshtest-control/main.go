@@ -1,6 +1,7 @@
-// Command meshtest-control is the control plane as a process: it serves configuration to sidecars on a Unix socket.
+// Command meshtest-control is the control plane as a process: on one machine it serves configuration to sidecars on a Unix socket; in a cluster it finds out what runs there, serves that with
+// the rules of the run, and has pods injected.
 //
-// What it must know, tokens included, is one JSON document on an inherited descriptor, so that nothing secret is in its arguments or its environment.
+// On one machine, what it must know, tokens included, is one JSON document on an inherited descriptor, so that nothing secret is in its arguments or its environment. In a cluster, secrets are files of a volume.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 
 	"meshtest.dev/meshtest/control"
 	"meshtest.dev/meshtest/control/wire"
+	"meshtest.dev/meshtest/env/kube/names"
 	"meshtest.dev/meshtest/internal/version"
 )
 
@@ -36,9 +38,21 @@ const usage = `meshtest-control serves configuration to the sidecars of a meshte
 
 Usage:
   meshtest-control --bootstrap-fd N
+  meshtest-control --kubernetes --namespace REAL[=LOGICAL]... --sidecar-image REF [--run ID] [--secrets DIR] [--log-level LEVEL] [--kubeconfig FILE]
   meshtest-control version
 
-It reads one JSON document from descriptor N until its end: {"socket": PATH, "ownerToken": T, "instanceKey": K, "epoch": E, "drain": NANOSECONDS, "logLevel": "INFO"}.
+On one machine it reads one JSON document from descriptor N until its end:
+  {"socket": PATH, "ownerToken": T, "instanceKey": K, "epoch": E, "drain": NANOSECONDS, "logLevel": "INFO"}
+
+In a cluster (--kubernetes) the environment says which pod it is (POD_NAME, POD_NAMESPACE).
+  --namespace REAL[=LOGICAL]  a namespace with applications, and what the mesh calls it; again for each
+  --sidecar-image REF         what is injected into pods
+  --run ID                    of the run that it belongs to; told to sidecars
+  --secrets DIR               with tls.crt, tls.key, owner-token and instance-key (` + names.SecretsDir + `)
+  --log-level LEVEL           its own and the sidecars': DEBUG, INFO, WARN or ERROR (INFO)
+  --kubeconfig FILE           how to reach the API server from outside the cluster
+Ports: 15012 sidecars and the run (TLS), 15014 /metrics, 15017 the injection webhook (HTTPS), 15021 /healthz/live and /healthz/ready.
+
 It serves until SIGTERM or SIGINT, and logs JSON to standard error.
 
 Exit codes: 0 stopped as asked, 1 could not serve, 2 wrong usage.
@@ -77,6 +91,8 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("meshtest-control", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	fd := flags.Int("bootstrap-fd", -1, "")
+	inCluster := flags.Bool("kubernetes", false, "")
+	options := clusterFlags(flags)
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		_, err = io.WriteString(stdout, usage)
@@ -85,12 +101,21 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return usageError{err}
 	case flags.NArg() > 0:
 		return usageError{fmt.Errorf("unexpected argument %q", flags.Arg(0))}
+	case *inCluster && *fd >= 0:
+		return usageError{errors.New("--kubernetes and --bootstrap-fd exclude each other")}
+	case *inCluster:
+		return serveCluster(ctx, options, stderr)
 	case *fd < 0:
-		return usageError{errors.New("--bootstrap-fd is missing")}
+		return usageError{errors.New("--bootstrap-fd is missing, or --kubernetes")}
 	}
-	b, err := readBootstrap(*fd)
+	return serveSocket(ctx, *fd, stderr)
+}
+
+// serveSocket is the control plane of one machine.
+func serveSocket(ctx context.Context, fd int, stderr io.Writer) error {
+	b, err := readBootstrap(fd)
 	if err != nil {
-		return fmt.Errorf("reading the bootstrap from descriptor %d: %w", *fd, err)
+		return fmt.Errorf("reading the bootstrap from descriptor %d: %w", fd, err)
 	}
 	listener, err := wire.Listen(b.Socket)
 	if err != nil {

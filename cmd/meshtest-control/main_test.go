@@ -43,7 +43,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"--help"}, 0, "Usage:", ""},
 		{[]string{"version"}, 0, "protocol " + wire.Version, ""},
 		{[]string{"--version"}, 0, "meshtest-control ", ""},
-		{nil, 2, "", "--bootstrap-fd is missing"},
+		{nil, 2, "", "--bootstrap-fd is missing, or --kubernetes"},
 		{[]string{"--bootstrap-fd", "3", "x"}, 2, "", `unexpected argument "x"`},
 		{[]string{"--token", "secret"}, 2, "", "not defined: -token"},
 		{[]string{"--bootstrap-fd", descriptor(t, `{"socket": "x", "hello": 1}`)}, 1, "", `"hello"`},

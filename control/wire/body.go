@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"meshtest.dev/meshtest/control/wire/pb"
 	"meshtest.dev/meshtest/mesh"
@@ -57,6 +58,22 @@ func Name(resource any) string {
 		}
 	}
 	return ""
+}
+
+// Misnamed returns the resources whose name is not the one that their content asks for, in words.
+func Misnamed(s *mesh.Snapshot) []string {
+	return slices.Sorted(slices.Values(slices.Concat(
+		misnamed(mesh.KindService, s.Services), misnamed(mesh.KindEndpoints, s.Endpoints), misnamed(mesh.KindRouteTable, s.Routes), misnamed(mesh.KindInbound, s.Inbound),
+	)))
+}
+
+func misnamed[T any](kind mesh.Kind, resources map[string]*T) (mistakes []string) {
+	for name, resource := range resources {
+		if is := Name(resource); is != name || is == "" {
+			mistakes = append(mistakes, fmt.Sprintf("%s %q: the content is of %q", kind, name, is))
+		}
+	}
+	return mistakes
 }
 
 // NewResource encodes one resource. Its version is a digest of the body, so that equal contents have equal versions in every life of

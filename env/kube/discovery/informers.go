@@ -1,0 +1,203 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	apidiscovery "k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"meshtest.dev/meshtest/env/kube/names"
+)
+
+// Source says where to look.
+type Source struct {
+	Client     kubernetes.Interface
+	Dynamic    dynamic.Interface             // for Istio's objects; may be nil when there are none
+	Istio      []schema.GroupVersionResource // as IstioKinds finds them
+	Namespaces map[string]string             // of applications: logical names by real ones
+	System     string                        // real name of the mesh's own namespace
+	Key        string                        // see State
+	Log        *slog.Logger
+}
+
+// IstioKinds are those of Istio's kinds that the mesh understands and the API server has, in the newest version of them.
+func IstioKinds(client apidiscovery.DiscoveryInterface) ([]schema.GroupVersionResource, error) {
+	for _, version := range []string{"v1", "v1beta1", "v1alpha3"} {
+		gv := schema.GroupVersion{Group: "networking.istio.io", Version: version}
+		list, err := client.ServerResourcesForGroupVersion(gv.String())
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("asking the API server for %s: %w", gv, err)
+		}
+		var kinds []schema.GroupVersionResource
+		for _, r := range list.APIResources {
+			if slices.Contains([]string{"VirtualService", "DestinationRule", "Gateway"}, r.Kind) && !slices.ContainsFunc(kinds, func(k schema.GroupVersionResource) bool { return k.Resource == r.Name }) {
+				kinds = append(kinds, gv.WithResource(r.Name))
+			}
+		}
+		return kinds, nil
+	}
+	return nil, nil
+}
+
+// Informers keep what is there in memory, and say when it changes.
+type Informers struct {
+	source  Source
+	changed chan struct{} // holds a token when there may be something new
+	synced  chan struct{} // closed when everything that is there is known
+
+	factories                     []factory
+	services, slices, pods, istio []cache.SharedIndexInformer
+	handled                       []cache.InformerSynced
+}
+
+// factory starts informers and waits until they are gone.
+type factory interface {
+	Start(stop <-chan struct{})
+	Shutdown()
+}
+
+// NewInformers prepares informers, which do nothing until Run.
+func NewInformers(source Source) (*Informers, error) {
+	i := &Informers{source: source, changed: make(chan struct{}, 1), synced: make(chan struct{})}
+	for namespace := range source.Namespaces {
+		f := i.factory(namespace)
+		i.services = append(i.services, f.Core().V1().Services().Informer())
+		i.slices = append(i.slices, f.Discovery().V1().EndpointSlices().Informer())
+		i.pods = append(i.pods, f.Core().V1().Pods().Informer())
+		if len(source.Istio) == 0 {
+			continue
+		}
+		d := dynamicinformer.NewFilteredDynamicSharedInformerFactory(source.Dynamic, 0, namespace, nil)
+		i.factories = append(i.factories, d)
+		for _, kind := range source.Istio {
+			i.istio = append(i.istio, d.ForResource(kind).Informer())
+		}
+	}
+	if _, both := source.Namespaces[source.System]; !both && source.System != "" {
+		gateways := func(o *metav1.ListOptions) { o.LabelSelector = names.LabelRole + "=" + names.RoleGateway }
+		i.pods = append(i.pods, i.factory(source.System, informers.WithTweakListOptions(gateways)).Core().V1().Pods().Informer())
+	}
+	for _, informer := range slices.Concat(i.services, i.slices, i.pods, i.istio) {
+		if err := i.follow(informer); err != nil {
+			return nil, fmt.Errorf("preparing to follow the cluster: %w", err)
+		}
+	}
+	return i, nil
+}
+
+func (i *Informers) factory(namespace string, options ...informers.SharedInformerOption) informers.SharedInformerFactory {
+	f := informers.NewSharedInformerFactoryWithOptions(i.source.Client, 0, append(options, informers.WithNamespace(namespace))...)
+	i.factories = append(i.factories, f)
+	return f
+}
+
+// follow has an informer say when something changes, and keep no more than is needed.
+func (i *Informers) follow(informer cache.SharedIndexInformer) error {
+	news := func(any) { i.notify() }
+	handler, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: news, UpdateFunc: func(_, now any) { news(now) }, DeleteFunc: news})
+	if err != nil {
+		return err
+	}
+	i.handled = append(i.handled, handler.HasSynced)
+	lost := func(ctx context.Context, r *cache.Reflector, err error) {
+		if ctx.Err() == nil {
+			i.source.Log.Warn("following the cluster", "what", r.TypeDescription(), "error", err)
+		}
+	}
+	return errors.Join(informer.SetTransform(slim), informer.SetWatchErrorHandlerWithContext(lost))
+}
+
+func (i *Informers) notify() {
+	select {
+	case i.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the cluster until ctx ends, and returns when nothing that it started is left.
+func (i *Informers) Run(ctx context.Context) {
+	var waiting sync.WaitGroup
+	for _, f := range i.factories {
+		f.Start(ctx.Done())
+	}
+	waiting.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), i.handled...) {
+			close(i.synced)
+		}
+	})
+	<-ctx.Done()
+	waiting.Wait()
+	for _, f := range i.factories {
+		f.Shutdown()
+	}
+}
+
+// Synced is closed when everything that is there is known. State is of use from then on.
+func (i *Informers) Synced() <-chan struct{} { return i.synced }
+
+// Changed holds a token when something may have changed since the last one was taken.
+func (i *Informers) Changed() <-chan struct{} { return i.changed }
+
+// State is what is there now.
+func (i *Informers) State() State {
+	return State{
+		Namespaces: i.source.Namespaces, System: i.source.System, Key: i.source.Key,
+		Services: stored[*corev1.Service](i.services), Slices: stored[*discoveryv1.EndpointSlice](i.slices),
+		Pods: stored[*corev1.Pod](i.pods), Istio: stored[*unstructured.Unstructured](i.istio),
+	}
+}
+
+func stored[T any](informers []cache.SharedIndexInformer) (all []T) {
+	for _, informer := range informers {
+		for _, o := range informer.GetStore().List() {
+			if typed, ok := o.(T); ok {
+				all = append(all, typed)
+			}
+		}
+	}
+	return all
+}
+
+// slim takes from an object what nobody here reads. Of pods, which are many and long, it leaves what matters to the mesh.
+func slim(object any) (any, error) {
+	if o, ok := object.(metav1.Object); ok {
+		o.SetManagedFields(nil)
+	}
+	p, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion, CreationTimestamp: p.CreationTimestamp,
+			DeletionTimestamp: p.DeletionTimestamp, Labels: p.Labels, OwnerReferences: p.OwnerReferences,
+		},
+		Spec:   corev1.PodSpec{ServiceAccountName: p.Spec.ServiceAccountName, Containers: slimmed(p.Spec.Containers), InitContainers: slimmed(p.Spec.InitContainers)},
+		Status: corev1.PodStatus{Phase: p.Status.Phase, PodIP: p.Status.PodIP},
+	}, nil
+}
+
+func slimmed(containers []corev1.Container) (all []corev1.Container) {
+	for _, c := range containers {
+		all = append(all, corev1.Container{Name: c.Name, Ports: c.Ports})
+	}
+	return all
+}

@@ -27,8 +27,8 @@ type object struct {
 	workload, isAJob bool
 }
 
-// workloadKinds are the kinds that can be a version of a service.
-var workloadKinds = []string{"Deployment", "StatefulSet", "DaemonSet"}
+// workloadKind is the kind that can be a version of a service.
+const workloadKind = "Deployment"
 
 // manifestAt reads the text of the file that the value of a path names. It is nil when the file is not one of objects, which has been reported then.
 func (c *checker) manifestAt(path, name string, text []byte) *manifest {
@@ -66,7 +66,7 @@ func (m *manifest) add(n *yaml.Node) {
 		return
 	}
 	group, _, _ := strings.Cut(o.version, "/")
-	o.workload = group == "apps" && slices.Contains(workloadKinds, o.kind)
+	o.workload = group == "apps" && o.kind == workloadKind
 	o.isAJob = group == "batch" && o.kind == "Job"
 	m.objects = append(m.objects, o)
 }
@@ -134,7 +134,7 @@ func (m *manifest) workload(path, service, version string, only bool) (object, b
 	if version != "" {
 		want += " and version=" + version
 	}
-	hint := "it has no " + orList(workloadKinds)
+	hint := "it has no " + workloadKind
 	if len(all) > 0 {
 		hint = "it has: " + strings.Join(all, ", ")
 	}

@@ -115,7 +115,7 @@ type Run struct {
 	Command []string `yaml:"command"`
 	// A container image. Beside a manifest it replaces the image of the workload's container.
 	Image string `yaml:"image"`
-	// A file with Kubernetes objects, relative to the scenario's folder, which it may not leave. Among them must be a Deployment, StatefulSet or DaemonSet whose pods have the
+	// A file with Kubernetes objects, relative to the scenario's folder, which it may not leave. Among them must be a Deployment whose pods have the
 	// labels app=NAME and version=VERSION, or app=NAME alone when the service has one version. It is applied as it is.
 	Manifest string `yaml:"manifest"`
 	// Container of the manifest's workload whose image is replaced. Default: its only one.

@@ -18,6 +18,8 @@ type Route struct {
 	Split    []Destination   `json:"split,omitempty"`
 	Redirect *Redirect       `json:"redirect,omitempty"`
 	Direct   *DirectResponse `json:"direct,omitempty"`
+	Mirrors  []Mirror        `json:"mirrors,omitempty"` // beside the split
+	CORS     *CORS           `json:"cors,omitempty"`    // before any action
 	Sticky   *Sticky         `json:"sticky,omitempty"`
 	Rewrite  *Rewrite        `json:"rewrite,omitempty"`
 	Request  HeaderChange    `json:"request,omitzero"`
@@ -28,15 +30,19 @@ type Route struct {
 
 // Match is a conjunction of conditions on a request.
 type Match struct {
-	Path           *StringMatch          `json:"path,omitempty"` // without the query
-	IgnorePathCase bool                  `json:"ignorePathCase,omitempty"`
-	Method         *StringMatch          `json:"method,omitempty"`
-	Authority      *StringMatch          `json:"authority,omitempty"`
+	Path           *StringMatch `json:"path,omitempty"` // without the query
+	IgnorePathCase bool         `json:"ignorePathCase,omitempty"`
+	Method         *StringMatch `json:"method,omitempty"`
+	Authority      *StringMatch `json:"authority,omitempty"`
+	// Hosts are those that the authority may name, without its port and in any case: a.example.com, or *.example.com for one or more labels before that suffix. In lower case; none: any.
+	Hosts          []string              `json:"hosts,omitempty"`
 	Headers        map[string]HeaderTest `json:"headers,omitempty"`        // by lower-case name
 	WithoutHeaders map[string]HeaderTest `json:"withoutHeaders,omitempty"` // none of these may hold
 	Query          map[string]HeaderTest `json:"query,omitempty"`
 	SourceLabels   Labels                `json:"sourceLabels,omitempty"` // of the calling workload
-	Port           int                   `json:"port,omitempty"`         // 0: any
+	// SourceNamespace is that of the calling workload (logical); empty: any. A route of the consumers of a service is for theirs alone.
+	SourceNamespace string `json:"sourceNamespace,omitempty"`
+	Port            int    `json:"port,omitempty"` // 0: any
 }
 
 // StringMatch is one test of a string; exactly one field is set. Regex is RE2 and must match the whole string.
@@ -44,6 +50,9 @@ type StringMatch struct {
 	Exact  *string `json:"exact,omitempty"`
 	Prefix *string `json:"prefix,omitempty"`
 	Regex  *string `json:"regex,omitempty"`
+	// PathPrefix is a prefix by the elements of a path, as in HTTPRoute: /foo is one of /foo, /foo/ and /foo/bar, and not of /foobar. It begins with a slash, and none but the root ends
+	// with one. Only a test of a path can be one.
+	PathPrefix *string `json:"pathPrefix,omitempty"`
 }
 
 // HeaderTest tests one header or query parameter: that it is there, or that its value matches.
@@ -54,10 +63,13 @@ type HeaderTest struct {
 
 // Destination is one arm of a split. Weights are relative to their sum.
 type Destination struct {
-	Host     string       `json:"host"`
-	Subset   string       `json:"subset,omitempty"`
-	Port     int          `json:"port"`
-	Weight   uint32       `json:"weight"`
+	Host   string `json:"host"`
+	Subset string `json:"subset,omitempty"`
+	Port   int    `json:"port"`
+	Weight uint32 `json:"weight"`
+	// Refuse is the status with which requests are answered that choose this arm, because what it was to lead to does not exist or must not be reached: Host and Port are empty then.
+	// 0: they are sent on.
+	Refuse   int          `json:"refuse,omitempty"`
 	Request  HeaderChange `json:"request,omitzero"`
 	Response HeaderChange `json:"response,omitzero"`
 }
@@ -74,7 +86,9 @@ type Redirect struct {
 	Host   string `json:"host,omitempty"`
 	Port   int    `json:"port,omitempty"`
 	Path   string `json:"path,omitempty"`
-	Code   int    `json:"code"` // 301, 302, 303, 307 or 308
+	// PathPrefix takes the place of the prefix that matched, by elements (see [Rewrite]); it excludes Path.
+	PathPrefix string `json:"pathPrefix,omitempty"`
+	Code       int    `json:"code"` // 301, 302, 303, 307 or 308
 }
 
 // DirectResponse answers from the sidecar.
@@ -83,10 +97,33 @@ type DirectResponse struct {
 	Body   []byte `json:"body,omitempty"`
 }
 
-// Rewrite changes the request's path or authority on its way. Path replaces the matched prefix, or the whole path on an exact match.
+// Rewrite changes the request's path or authority on its way. Path replaces the matched prefix, or the whole path on an exact match; FullPath the whole path, whatever
+// matched. Only one of them is set.
+//
+// The prefix of a match by PathPrefix is replaced by elements: what follows it, which is nothing or begins with a slash, is put behind Path without a slash at its end, and an empty result is "/". The
+// prefix "/" is the empty one: all of the path follows it.
 type Rewrite struct {
 	Path      string `json:"path,omitempty"`
+	FullPath  string `json:"fullPath,omitempty"`
 	Authority string `json:"authority,omitempty"`
+}
+
+// Mirror sends a copy of a share of the requests elsewhere, and forgets what is answered there.
+type Mirror struct {
+	Host   string  `json:"host"`
+	Subset string  `json:"subset,omitempty"`
+	Port   int     `json:"port"`
+	Share  float64 `json:"share"` // 0 to 1
+}
+
+// CORS says which web pages of other origins may see the answers. The sidecar answers preflight requests itself.
+type CORS struct {
+	Origins     []StringMatch `json:"origins,omitempty"`     // tests of the Origin header, which has its scheme and host in lower case; the empty Prefix allows any
+	Methods     []string      `json:"methods,omitempty"`     // "*": any
+	Headers     []string      `json:"headers,omitempty"`     // of requests; "*": any
+	Expose      []string      `json:"expose,omitempty"`      // of answers; "*": any
+	Credentials bool          `json:"credentials,omitempty"` // cookies and the like are allowed; then no answer holds a "*"
+	MaxAge      time.Duration `json:"maxAge,omitempty"`      // how long a preflight's answer may be kept; 0: not said
 }
 
 // HeaderChange edits headers: remove, then set, then add.
@@ -106,6 +143,7 @@ type Retry struct {
 	On            []RetryOn      `json:"on"`
 	Statuses      []int          `json:"statuses,omitempty"` // for RetriableStatus
 	BackoffBase   time.Duration  `json:"backoffBase,omitempty"`
+	BackoffMin    time.Duration  `json:"backoffMin,omitempty"` // the wait before a retry is at least this, whatever the jitter says
 	Budget        *RetriesBudget `json:"budget,omitempty"`
 }
 
@@ -121,6 +159,9 @@ const (
 	OnRetriable4xx    RetryOn = "retriable-4xx" // 409
 	OnRetriableStatus RetryOn = "retriable-status-codes"
 )
+
+// DefaultRetry is the retry policy of every route whose rules say nothing about retries, as in Istio: two more attempts when no connection could be made.
+func DefaultRetry() *Retry { return &Retry{Attempts: 2, On: []RetryOn{OnConnectFailure}} }
 
 // DefaultBackoffBase is the base of the full-jitter back-off: the wait before retry n is uniform in [0, min(base*(2^n-1), 10*base)), as in Envoy.
 const DefaultBackoffBase = 25 * time.Millisecond

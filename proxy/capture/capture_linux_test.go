@@ -139,7 +139,6 @@ func TestRedirects(t *testing.T) {
 			reaches string
 		}{
 			{"what comes is captured", w.outside, plainly, pod, 8080, "in"},
-			{"at ports where nobody listens too", w.outside, plainly, pod, 7777, "in"},
 			{"but not at an excluded port", w.outside, plainly, pod, 9090, "plain"},
 			{"nor at the sidecar's own", w.outside, plainly, pod, 15020, "metrics"},
 			{"nor at the listeners", w.outside, plainly, pod, 15006, "in"},
@@ -165,6 +164,21 @@ func TestRedirects(t *testing.T) {
 		} {
 			require.Equal(t, test.reaches, w.reach(test.from, test.dial, test.address, test.port), "%s: %s", test.name, pod)
 		}
+	}
+}
+
+// A probe that only connects must not find the sidecar where it asks for the application.
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, pod := range podAddress {
+		require.NoError(t, w.pod.In(func() error { return Install(t.Context(), Rules{}) }))
+		require.ErrorIs(t, w.outside.In(func() error {
+			_, err := plainly(t.Context(), netip.AddrPortFrom(netip.MustParseAddr(pod), 7777).String())
+			return err
+		}), unix.ECONNREFUSED)
+		require.NoError(t, w.pod.In(func() error { return Install(t.Context(), Rules{Unheard: true}) }))
+		require.Equal(t, "in", w.reach(w.outside, plainly, pod, 7777))
 	}
 }
 

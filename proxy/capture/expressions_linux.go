@@ -55,6 +55,14 @@ func (m tcpMatch) expressions() expressions {
 	return meta(expr.MetaKeyL4PROTO, m.not, []byte{unix.IPPROTO_TCP})
 }
 
+func (m socketMatch) expressions() expressions {
+	value := []byte{0}
+	if m.wildcard {
+		value[0] = 1
+	}
+	return expressions{&expr.Socket{Key: expr.SocketKeyWildcard, Register: register}, compare(false, value)}
+}
+
 func (m ownerMatch) expressions() expressions {
 	if m.group {
 		return meta(expr.MetaKeySKGID, false, binaryutil.NativeEndian.PutUint32(m.id))

@@ -21,16 +21,26 @@ func Install(ctx context.Context, r Rules) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("redirecting traffic: %w", err)
 	}
-	if err := commit(ctx, func(c *nftables.Conn) { install(c, r.chains()) }); err != nil {
-		return fmt.Errorf("redirecting traffic: %w", err)
+	err := commit(ctx, func(c *nftables.Conn) { install(c, r.chains()) })
+	if lacks(err) && !r.Unheard {
+		r.Unheard = true
+		err = commit(ctx, func(c *nftables.Conn) { install(c, r.chains()) })
+	}
+	if err != nil {
+		return fmt.Errorf("redirecting traffic: %w", explain(err))
 	}
 	return nil
+}
+
+// lacks reports whether the kernel does not know something that it was asked for.
+func lacks(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT)
 }
 
 // Remove takes the rules out of force, if there are any. Connections that were redirected stay so.
 func Remove() error {
 	if err := commit(context.Background(), remove); err != nil {
-		return fmt.Errorf("ending the redirection of traffic: %w", err)
+		return fmt.Errorf("ending the redirection of traffic: %w", explain(err))
 	}
 	return nil
 }
@@ -46,10 +56,10 @@ func commit(ctx context.Context, change func(*nftables.Conn)) error {
 	}
 	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetDeadline(until) }))
 	if err != nil {
-		return explain(err)
+		return err
 	}
 	change(conn)
-	return explain(conn.Flush())
+	return conn.Flush()
 }
 
 // explain says what the kernel means.
@@ -59,7 +69,7 @@ func explain(err error) error {
 		return nil
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("the capability NET_ADMIN is missing: %w", err)
-	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAFNOSUPPORT):
+	case lacks(err):
 		return fmt.Errorf("the kernel has no nf_tables, or none that can redirect (it takes Linux 5.2 with NFT_NAT and NFT_REDIR): %w", err)
 	default:
 		return err

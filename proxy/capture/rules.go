@@ -28,6 +28,10 @@ type Rules struct {
 	Owner        uint32 // user that the sidecar runs as, whose traffic is left alone; 0: DefaultOwner
 	Group        uint32 // group that the sidecar runs as; 0: DefaultOwner
 
+	// Unheard redirects also what comes for ports that nobody listens on. Without it such a connection is refused by the kernel, as it would be without a sidecar: a probe that only
+	// connects tells the truth about the application. Kernels before Linux 5.12, or without NFT_SOCKET, can only do with it.
+	Unheard bool
+
 	ExcludeInboundPorts  []int          // ports of the namespace that are reached without the sidecar
 	ExcludeOutboundPorts []int          // ports elsewhere that are reached without the sidecar
 	ExcludeOutboundCIDRs []netip.Prefix // addresses elsewhere that are reached without the sidecar
@@ -104,10 +108,10 @@ func (r Rules) chains() []chain {
 			[]rule{{[]match{classMatch{four: true}}, pass}, {[]match{classMatch{}}, pass}},
 			[]rule{{verdict: jump(inboundChain)}},
 		)},
-		{name: preroutingChain, hook: prerouting, rules: []rule{
-			{[]match{interfaceMatch{name: "lo"}}, pass},
-			{[]match{tcpMatch{}}, jump(inboundChain)},
-		}},
+		{name: preroutingChain, hook: prerouting, rules: append(
+			[]rule{{[]match{interfaceMatch{name: "lo"}}, pass}},
+			r.heard()...,
+		)},
 		{name: outputChain, hook: output, rules: slices.Concat(
 			[]rule{
 				{[]match{tcpMatch{not: true}}, pass},
@@ -122,6 +126,17 @@ func (r Rules) chains() []chain {
 			passing(addresses(r.ExcludeOutboundCIDRs)),
 			[]rule{{verdict: redirect(r.OutboundPort)}},
 		)},
+	}
+}
+
+// heard are the rules that lead to the inbound listener.
+func (r Rules) heard() []rule {
+	if r.Unheard {
+		return []rule{{[]match{tcpMatch{}}, jump(inboundChain)}}
+	}
+	return []rule{
+		{[]match{tcpMatch{}, socketMatch{}}, jump(inboundChain)},
+		{[]match{tcpMatch{}, socketMatch{wildcard: true}}, jump(inboundChain)},
 	}
 }
 

@@ -107,6 +107,16 @@ func (m classMatch) String() string {
 	return fmt.Sprintf("ip6 dscp %#x", class)
 }
 
+// socketMatch takes what a socket of this namespace listens for, on one address or, as a wildcard, on all.
+type socketMatch struct{ wildcard bool }
+
+func (m socketMatch) String() string {
+	if m.wildcard {
+		return "socket wildcard 1"
+	}
+	return "socket wildcard 0"
+}
+
 // verdict says what becomes of a connection.
 type verdict struct {
 	kind verdictKind

@@ -146,14 +146,6 @@ func warnings(p *corev1.PodTemplateSpec, c Config) (all []string) {
 				say("container %s: port %d is the sidecar's; the application cannot listen there", container.Name, port.ContainerPort)
 			}
 		}
-		for _, probe := range []struct {
-			name string
-			*corev1.Probe
-		}{{"startup", container.StartupProbe}, {"readiness", container.ReadinessProbe}, {"liveness", container.LivenessProbe}} {
-			if probe.Probe != nil && probe.TCPSocket != nil {
-				say("container %s: the sidecar accepts every connection, so the tcpSocket %s probe finds nothing wrong; httpGet and grpc ask the application", container.Name, probe.name)
-			}
-		}
 	}
 	if scraped(p.Annotations) {
 		say("the pod has prometheus.io annotations of its own, which stay: the sidecar's metrics are on port %d at %s", names.PortMetrics, names.PathMetrics)

@@ -5,7 +5,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"meshtest.dev/meshtest/env/kube/inject"
 	"meshtest.dev/meshtest/env/kube/names"
@@ -137,17 +136,12 @@ func TestPodsThatAreRefused(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	t.Parallel()
-	tcp := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(80)}}}
 	for name, tt := range map[string]struct {
 		edit    func(*corev1.Pod)
 		classic bool
 		want    []string
 	}{
 		"nothing": {edit: func(*corev1.Pod) {}},
-		"a probe that cannot fail": {
-			edit: func(p *corev1.Pod) { p.Spec.Containers[0].ReadinessProbe = tcp },
-			want: []string{"container web: the sidecar accepts every connection, so the tcpSocket readiness probe finds nothing wrong; httpGet and grpc ask the application"},
-		},
 		"a port of the sidecar": {
 			edit: func(p *corev1.Pod) {
 				p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 15020}, {ContainerPort: 80}}

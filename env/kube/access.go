@@ -151,6 +151,15 @@ type Binaries struct {
 	Load    string
 }
 
+// needed are the programs without which there is no mesh.
+func (b Binaries) needed(outside bool) []string {
+	paths := []string{b.Sidecar, b.Control, b.Fixture}
+	if !outside {
+		paths = append(paths, b.Load)
+	}
+	return paths
+}
+
 // findBinaries looks for the programs beside the running one.
 func (e *Environment) findBinaries() error {
 	if e.Binaries != (Binaries{}) {
@@ -165,7 +174,7 @@ func (e *Environment) findBinaries() error {
 		Sidecar: filepath.Join(dir, "meshtest-sidecar"), Control: filepath.Join(dir, "meshtest-control"),
 		Fixture: filepath.Join(dir, "meshtest-fixture"), Load: filepath.Join(dir, "meshtest-load"),
 	}
-	for _, path := range []string{b.Sidecar, b.Control, b.Fixture, b.Load} {
+	for _, path := range b.needed(e.Outside) {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%s is not in %s: `make build` and `go install ./cmd/...` put it beside meshtest", filepath.Base(path), dir)
 		}

@@ -20,7 +20,14 @@ const FixtureAlias = images.Local + "/meshtest-fixture:1"
 // built are the mesh's own images.
 type built struct{ sidecar, control, fixture, load images.Image }
 
-func (b built) all() []images.Image { return []images.Image{b.sidecar, b.control, b.fixture, b.load} }
+// all are those that the cluster needs.
+func (b built) all() []images.Image {
+	all := []images.Image{b.sidecar, b.control, b.fixture}
+	if b.load.Ref != "" {
+		all = append(all, b.load)
+	}
+	return all
+}
 
 func (e *Environment) buildImages() (b built, err error) {
 	var errs []error
@@ -34,6 +41,9 @@ func (e *Environment) buildImages() (b built, err error) {
 		{&b.fixture, e.Binaries.Fixture, "meshtest-fixture", []string{FixtureAlias}},
 		{&b.load, e.Binaries.Load, "meshtest-load", nil},
 	} {
+		if e.Outside && one.to == &b.load {
+			continue
+		}
 		*one.to, err = images.Build(one.binary, one.name, one.aliases...)
 		errs = append(errs, err)
 	}
@@ -47,6 +57,7 @@ func (m *Mesh) bringImages(ctx context.Context, b built) (imageNames, error) {
 		if err != nil {
 			return imageNames{}, err
 		}
+		refs = append(refs, "") // of the load agent, where there is none
 		return imageNames{sidecar: refs[0], control: refs[1], fixture: refs[2], load: refs[3]}, nil
 	}
 	into, err := m.kindNodes(ctx)

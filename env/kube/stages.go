@@ -250,7 +250,11 @@ func (m *Mesh) startApplications(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, name := range []string{names.Gateway, names.Load} {
+	waitFor := []string{names.Gateway}
+	if m.system.images.load != "" {
+		waitFor = append(waitFor, names.Load)
+	}
+	for _, name := range waitFor {
 		g.Go(func() error { return m.awaitSystem(ctx, name) })
 	}
 	for _, a := range m.applications {

@@ -106,7 +106,7 @@ func (s system) authority(namespace string) *corev1.ConfigMap {
 
 // applicationRules are what the control plane may do where applications are: look.
 func applicationRules() []rbacv1.PolicyRule {
-	look := []string{"get", "list", "watch"}
+	look := []string{"list", "watch"}
 	return []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"services", "pods"}, Verbs: look},
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: look},
@@ -117,7 +117,7 @@ func applicationRules() []rbacv1.PolicyRule {
 // systemRules are what it may do in its own namespace: find its gateways, take the lead, and keep the rules that it was given. It creates nothing.
 func systemRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: []string{names.Rules}, Verbs: []string{"get", "update"}},
 		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, ResourceNames: []string{names.Control}, Verbs: []string{"get", "update"}},
 	}
@@ -155,9 +155,13 @@ func (s system) role(namespace string, rules []rbacv1.PolicyRule) []runtime.Obje
 	}
 }
 
-// programs are the control plane, the gateway and the load agent.
+// programs are the control plane, the gateway and, if load comes from inside, the load agent.
 func (s system) programs() []runtime.Object {
-	return []runtime.Object{s.controlService(), s.controlDeployment(), s.gatewayService(), s.gatewayDeployment(), s.loadDeployment()}
+	programs := []runtime.Object{s.controlService(), s.controlDeployment(), s.gatewayService(), s.gatewayDeployment()}
+	if s.images.load != "" {
+		programs = append(programs, s.loadDeployment())
+	}
+	return programs
 }
 
 func (s system) controlService() *corev1.Service {

@@ -52,16 +52,16 @@ func TestAccounts(t *testing.T) {
 	require.Equal(t, map[string][]string{
 		"*": {"create authentication.k8s.io/tokenreviews"},
 		"meshtest-r-1": {
-			"get /pods", "list /pods", "watch /pods",
+			"list /pods", "watch /pods",
 			"get /secrets meshtest-rules", "update /secrets meshtest-rules",
 			"get coordination.k8s.io/leases meshtest-control", "update coordination.k8s.io/leases meshtest-control",
 		},
 		"shop-r-1": {
-			"get /services", "list /services", "watch /services", "get /pods", "list /pods", "watch /pods",
-			"get discovery.k8s.io/endpointslices", "list discovery.k8s.io/endpointslices", "watch discovery.k8s.io/endpointslices",
-			"get networking.istio.io/virtualservices", "list networking.istio.io/virtualservices", "watch networking.istio.io/virtualservices",
-			"get networking.istio.io/destinationrules", "list networking.istio.io/destinationrules", "watch networking.istio.io/destinationrules",
-			"get networking.istio.io/gateways", "list networking.istio.io/gateways", "watch networking.istio.io/gateways",
+			"list /services", "watch /services", "list /pods", "watch /pods",
+			"list discovery.k8s.io/endpointslices", "watch discovery.k8s.io/endpointslices",
+			"list networking.istio.io/virtualservices", "watch networking.istio.io/virtualservices",
+			"list networking.istio.io/destinationrules", "watch networking.istio.io/destinationrules",
+			"list networking.istio.io/gateways", "watch networking.istio.io/gateways",
 		},
 	}, may)
 }

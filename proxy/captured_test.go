@@ -210,6 +210,22 @@ func TestCapturedInbound(t *testing.T) {
 	)
 }
 
+// The kubelet asks through the sidecar, and is answered; but whoever counts requests does not mean its.
+func TestProbesAreNoTraffic(t *testing.T) {
+	t.Parallel()
+	app := newOrigin(t, answering(200, "app"))
+	k := newKernel(t, nil)
+	k.inbound.Listen = []mesh.InboundPort{{App: app.address, Port: 80, Protocol: mesh.HTTP}}
+	k.apply()
+	c := k.call(t, k.in, app.address)
+	for _, agent := range []string{"kube-probe/1.34", "curl/8"} {
+		response, _ := c.get("/healthz", "User-Agent: "+agent)
+		require.Equal(t, 200, response.StatusCode)
+	}
+	k.tells(`probes_total 1`)
+	require.Regexp(t, `(?m)^istio_requests_total\{reporter="destination".*\} 1$`, string(k.srv.opts.Metrics.AppendText(nil)))
+}
+
 func TestNobodyMayDialTheListenersForCapturedTraffic(t *testing.T) {
 	t.Parallel()
 	k := newKernel(t, nil)

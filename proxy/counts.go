@@ -15,6 +15,7 @@ type counts struct {
 	budget   *telemetry.Counter // retries that the budget did not allow
 	stale    *telemetry.Counter // requests repeated because a kept connection had died
 	panics   *telemetry.Counter
+	probes   *telemetry.Counter // requests of the kubelet to the workload
 }
 
 // byReason counts by reason; reasons are few and known.
@@ -40,4 +41,5 @@ func (c *counts) init(all *telemetry.Counters) {
 	c.budget = all.Counter("retry_overflow_total")
 	c.stale = all.Counter("stale_connections_total")
 	c.panics = all.Counter("panics_total")
+	c.probes = all.Counter("probes_total")
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -221,6 +222,10 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // record tells those who remember how the request ended.
 func (s *stream) record() {
+	if s.probe() {
+		s.srv.count.probes.Inc()
+		return
+	}
 	r := &s.result
 	latency := s.srv.now() - s.began
 	s.requests().Record(telemetry.Outcome{
@@ -247,6 +252,14 @@ func (s *stream) record() {
 		Attempts: r.attempts, AttemptsKO: r.attemptsKO, Latency: latency, Minted: s.minted,
 	})
 }
+
+// probe reports whether the request is the kubelet's, who asks captured workloads whether they live. Those are no traffic of the mesh; they are counted apart.
+func (s *stream) probe() bool {
+	return s.role.way == capturedInWay && bytes.HasPrefix(s.req.Get(http1.UserAgent), kubeletAgent)
+}
+
+// kubeletAgent begins the user agent of every probe.
+var kubeletAgent = []byte("kube-probe/")
 
 // requests are the metrics of the kind of traffic that the request was.
 func (s *stream) requests() telemetry.Requests {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -265,9 +266,7 @@ func (m *Mesh) Down(ctx context.Context) error {
 			m.stop()
 			errs = append(errs, m.cluster.Delete(ctx))
 		} else {
-			for _, undo := range slices.Backward(m.undo) {
-				errs = append(errs, undo(ctx))
-			}
+			errs = append(errs, m.undoAll(ctx))
 			m.stop()
 		}
 		if m.forward != nil {
@@ -281,6 +280,17 @@ func (m *Mesh) Down(ctx context.Context) error {
 		}
 	})
 	return m.downErr
+}
+
+// undoAll takes back what was done to the cluster, all at once: nothing of it needs the rest to go.
+func (m *Mesh) undoAll(ctx context.Context) error {
+	errs := make([]error, len(m.undo))
+	var g errgroup.Group
+	for i, undo := range m.undo {
+		g.Go(func() error { errs[i] = undo(ctx); return nil })
+	}
+	_ = g.Wait()
+	return errors.Join(errs...)
 }
 
 // closeLedger forgets the ledger when there is nothing left to undo; otherwise the next heal reads it.

@@ -183,6 +183,7 @@ func (s system) deployment(name, role string, pod corev1.PodSpec) *appsv1.Deploy
 	meta := metav1.ObjectMeta{Labels: map[string]string{names.LabelRole: role, names.LabelRun: s.run}}
 	pod.ServiceAccountName = name
 	pod.EnableServiceLinks = new(bool)
+	pod.TerminationGracePeriodSeconds = ptr(int64(3)) // when it goes nobody needs it any more, or another one is there
 	pod.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: ptr(true), FSGroup: ptr(int64(names.UID))}
 	return &appsv1.Deployment{
 		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: s.meta(name),
@@ -243,7 +244,7 @@ func (s system) gatewayDeployment() *appsv1.Deployment {
 	d := s.deployment(names.Gateway, names.RoleGateway, corev1.PodSpec{
 		Containers:                   []corev1.Container{ordinary(inject.Sidecar(s.injection()))},
 		Volumes:                      []corev1.Volume{inject.Volume()},
-		AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: ptr(int64(10)),
+		AutomountServiceAccountToken: new(bool),
 	})
 	d.Spec.Template.Annotations = inject.ScrapeAnnotations()
 	return d
@@ -271,7 +272,7 @@ func (s system) loadDeployment() *appsv1.Deployment {
 		VolumeMounts: []corev1.VolumeMount{{Name: "secrets", MountPath: names.SecretsDir, ReadOnly: true}},
 	}
 	return s.deployment(names.Load, names.RoleLoad, corev1.PodSpec{
-		Containers: []corev1.Container{c}, AutomountServiceAccountToken: new(bool), TerminationGracePeriodSeconds: ptr(int64(2)),
+		Containers: []corev1.Container{c}, AutomountServiceAccountToken: new(bool),
 		Volumes: []corev1.Volume{{Name: "secrets", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: names.Load}}}},
 	})
 }

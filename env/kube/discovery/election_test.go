@@ -13,12 +13,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshtest.dev/meshtest/control"
+	"meshtest.dev/meshtest/env/kube/discovery/apitest"
 	"meshtest.dev/meshtest/env/kube/names"
 )
 
 // candidate is one control plane in an election, on a connection of its own to the API server.
 type candidate struct {
-	api     *api
+	api     *apitest.API
 	leading chan struct{} // holds a token when it has begun to lead
 	stop    context.CancelFunc
 	done    chan error
@@ -38,20 +39,12 @@ func (s *stood) change(by int) {
 	require.LessOrEqual(s.t, s.now, 1, "two lead at once")
 }
 
-// share makes a second connection to what the first one is connected to.
-func share(a *api) *api {
-	b := newAPI()
-	b.ReactionChain, b.WatchReactionChain = nil, nil
-	b.AddReactor("*", "*", a.connection(b))
-	return b
-}
-
 func newLease() *coordinationv1.Lease {
 	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: names.Control}} // as it is made with the run: empty
 }
 
-func (s *stood) candidate(a *api, identity string, lead func(context.Context) error) *candidate {
-	c := &candidate{api: share(a), leading: make(chan struct{}, 10), done: make(chan error, 1)}
+func (s *stood) candidate(a *apitest.API, identity string, lead func(context.Context) error) *candidate {
+	c := &candidate{api: a.Share(), leading: make(chan struct{}, 10), done: make(chan error, 1)}
 	var ctx context.Context
 	ctx, c.stop = context.WithCancel(s.t.Context())
 	e := Election{Client: c.api, Namespace: system, Identity: identity}
@@ -86,7 +79,7 @@ func TestTheLeadPassesOn(t *testing.T) {
 
 		third := s.candidate(a, "third", stay)
 		killed := time.Now()
-		second.api.fall() // it hears nothing any more, as if its node were gone
+		second.api.Fall() // it hears nothing any more, as if its node were gone
 		<-third.leading
 		require.LessOrEqual(t, time.Since(killed), leaseDuration+2*retryPeriod+retryPeriod/2)
 		second.stop()

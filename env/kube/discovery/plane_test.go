@@ -14,6 +14,7 @@ import (
 
 	"meshtest.dev/meshtest/control"
 	"meshtest.dev/meshtest/control/wire"
+	"meshtest.dev/meshtest/env/kube/discovery/apitest"
 	"meshtest.dev/meshtest/env/kube/names"
 	"meshtest.dev/meshtest/mesh"
 )
@@ -40,11 +41,11 @@ type stand struct {
 	stop  func()
 }
 
-func (a *api) stand(t *testing.T, path string) *stand {
+func newStand(t *testing.T, a *apitest.API, path string) *stand {
 	t.Helper()
 	rules, err := TakeOver(t.Context(), a, system)
 	require.NoError(t, err)
-	plane, err := NewPlane(control.Options{Drain: -1, OwnerToken: "owner", InstanceKey: keyed, Log: silent}, a.inform(t), rules)
+	plane, err := NewPlane(control.Options{Drain: -1, OwnerToken: "owner", InstanceKey: keyed, Log: silent}, inform(t, a), rules)
 	require.NoError(t, err)
 	l, err := wire.Listen(path)
 	require.NoError(t, err)
@@ -139,7 +140,7 @@ func (s *stand) refused(change wire.Change) []string {
 func TestWhatHappensInTheClusterArrives(t *testing.T) {
 	t.Parallel()
 	a := newAPI(newService("web", 80))
-	s := a.stand(t, socket(t))
+	s := newStand(t, a, socket(t))
 	w := connect(t, s.path, "p.shop-1")
 	endpoints := func(want int) {
 		t.Helper()
@@ -166,12 +167,12 @@ func TestWhatHappensInTheClusterArrives(t *testing.T) {
 	require.NoError(t, pods.Delete(t.Context(), "q", metav1.DeleteOptions{}))
 	endpoints(0)
 
-	_, err = a.dynamic.Resource(istioKinds[1]).Namespace(real).Create(t.Context(), newObject(t, 1, bad(reviewsRule)), metav1.CreateOptions{})
+	_, err = a.Dynamic.Resource(apitest.Istio[1]).Namespace(real).Create(t.Context(), newObject(t, 1, bad(reviewsRule)), metav1.CreateOptions{})
 	require.NoError(t, err)
 	rule := newObject(t, 2, reviewsRule)
 	rule.SetName("web")
 	require.NoError(t, setHost(rule.Object, "web"))
-	_, err = a.dynamic.Resource(istioKinds[1]).Namespace(real).Create(t.Context(), rule, metav1.CreateOptions{})
+	_, err = a.Dynamic.Resource(apitest.Istio[1]).Namespace(real).Create(t.Context(), rule, metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.until(t, func(s *mesh.Snapshot, _ mesh.Generation) bool { return len(s.Services[hostOf("web")].Subsets) == 2 })
 	require.Equal(t, 1, s.Problems(), "what is wrong is left out, and keeps nothing from arriving")
@@ -192,7 +193,7 @@ func TestTheOwnerLaysRulesOver(t *testing.T) {
 	t.Parallel()
 	p := newPod("p", "web", "v1", "10.0.0.1")
 	a := newAPI(newService("web", 80), newSlice("web", 8080, p), p)
-	s := a.stand(t, socket(t))
+	s := newStand(t, a, socket(t))
 	w := connect(t, s.path, "p.shop-1")
 	w.until(t, func(s *mesh.Snapshot, _ mesh.Generation) bool { return len(s.Inbound) == 1 })
 
@@ -216,7 +217,7 @@ func TestTheOwnerLaysRulesOver(t *testing.T) {
 	// A rule of the owner that leads to what somebody takes away is left out, and keeps the owner from nothing else.
 	rule := newObject(t, 1, reviewsRule)
 	require.NoError(t, setHost(rule.Object, "web"))
-	rules := a.dynamic.Resource(istioKinds[1]).Namespace(real)
+	rules := a.Dynamic.Resource(apitest.Istio[1]).Namespace(real)
 	_, err = rules.Create(t.Context(), rule, metav1.CreateOptions{})
 	require.NoError(t, err)
 	w.until(t, func(s *mesh.Snapshot, _ mesh.Generation) bool { return len(s.Services[hostOf("web")].Subsets) == 3 })
@@ -242,7 +243,7 @@ func TestTheNextControlPlaneGoesOn(t *testing.T) {
 	t.Parallel()
 	p := newPod("p", "web", "v1", "10.0.0.1")
 	a := newAPI(newService("web", 80), newSlice("web", 8080, p), p)
-	first := a.stand(t, socket(t))
+	first := newStand(t, a, socket(t))
 	w := connect(t, first.path, "p.shop-1")
 	applied := first.apply(wire.Change{Whole: true, Set: said(saidService("web", 80, "v1"), saidEdge(3), saidRoutes("web", 80, to("web", 80, "v1", 1)))})
 	require.EqualValues(t, 1, applied.Generation.Epoch)
@@ -251,7 +252,7 @@ func TestTheNextControlPlaneGoesOn(t *testing.T) {
 	before, contents := w.state()
 	first.stop()
 
-	second := a.stand(t, first.path)
+	second := newStand(t, a, first.path)
 	w.until(t, func(_ *mesh.Snapshot, g mesh.Generation) bool { return g.Epoch == 2 })
 	kept, told := w.state()
 	require.Equal(t, before, kept)
@@ -286,9 +287,9 @@ func TestRules(t *testing.T) {
 	require.NoError(t, err)
 	over := said(saidService("web", 80, "v2"))
 	require.NoError(t, first.Save(ctx, over))
-	writes := a.version
+	writes := a.Writes()
 	require.NoError(t, first.Save(ctx, over))
-	require.Equal(t, writes, a.version, "what is kept already is not written again")
+	require.Equal(t, writes, a.Writes(), "what is kept already is not written again")
 
 	second, err := TakeOver(ctx, a, system)
 	require.NoError(t, err)
@@ -315,7 +316,7 @@ func TestRules(t *testing.T) {
 	}
 	_, err = TakeOver(ctx, a, "nowhere")
 	require.ErrorContains(t, err, "taking over the rules in Secret nowhere/meshtest-rules")
-	a.fall()
+	a.Fall()
 	require.Error(t, second.Save(ctx, overlay))
 	require.Equal(t, over, second.Overlay(), "what is not kept is not in force")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +49,8 @@ func IstioKinds(client apidiscovery.DiscoveryInterface) ([]schema.GroupVersionRe
 		}
 		var kinds []schema.GroupVersionResource
 		for _, r := range list.APIResources {
-			if slices.Contains([]string{"VirtualService", "DestinationRule", "Gateway"}, r.Kind) && !slices.ContainsFunc(kinds, func(k schema.GroupVersionResource) bool { return k.Resource == r.Name }) {
+			part := strings.Contains(r.Name, "/") // such as virtualservices/status
+			if !part && slices.Contains([]string{"VirtualService", "DestinationRule", "Gateway"}, r.Kind) {
 				kinds = append(kinds, gv.WithResource(r.Name))
 			}
 		}

@@ -222,8 +222,8 @@ func TestProbesAreNoTraffic(t *testing.T) {
 		response, _ := c.get("/healthz", "User-Agent: "+agent)
 		require.Equal(t, 200, response.StatusCode)
 	}
-	k.tells(`probes_total 1`)
-	require.Regexp(t, `(?m)^istio_requests_total\{reporter="destination".*\} 1$`, string(k.srv.opts.Metrics.AppendText(nil)))
+	k.tells(`probes_total`, `istio_requests_total{reporter="destination"`)
+	require.Regexp(t, `(?m)^istio_requests_total\{reporter="destination".*\} 1$`, k.metrics())
 }
 
 func TestNobodyMayDialTheListenersForCapturedTraffic(t *testing.T) {

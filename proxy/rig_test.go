@@ -332,11 +332,14 @@ func simple(t *testing.T, script func(*talk), change func(*Options)) (*rig, *ori
 
 func newArm() *route.Arm { return &route.Arm{EdgeName: "a->b", Endpoints: "b:80"} }
 
-// tells requires that the metrics contain each of the parts, without printing them all when they do not.
+// tells waits until the metrics tell all parts: a request is counted after its answer is sent.
 func (r *rig) tells(parts ...string) {
 	r.t.Helper()
-	text := string(r.srv.opts.Counters.AppendText(r.srv.opts.Metrics.AppendText(nil)))
 	for _, part := range parts {
-		require.True(r.t, strings.Contains(text, part), "the metrics do not tell %s", part)
+		require.Eventually(r.t, func() bool { return strings.Contains(r.metrics(), part) }, 5*time.Second, time.Millisecond, "the metrics do not tell %s", part)
 	}
+}
+
+func (r *rig) metrics() string {
+	return string(r.srv.opts.Counters.AppendText(r.srv.opts.Metrics.AppendText(nil)))
 }

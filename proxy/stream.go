@@ -255,7 +255,7 @@ func (s *stream) record() {
 
 // probe reports whether the request is the kubelet's, who asks captured workloads whether they live. Those are no traffic of the mesh; they are counted apart.
 func (s *stream) probe() bool {
-	return s.role.way == capturedInWay && bytes.HasPrefix(s.req.Get(http1.UserAgent), kubeletAgent)
+	return s.c.at.way == capturedInWay && bytes.HasPrefix(s.req.Get(http1.UserAgent), kubeletAgent)
 }
 
 // kubeletAgent begins the user agent of every probe.

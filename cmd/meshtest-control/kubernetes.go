@@ -92,11 +92,11 @@ func serveCluster(ctx context.Context, o *clusterOptions, stderr io.Writer) erro
 		return err
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: o.logLevel}))
-	klog.SetSlogLogger(log) // what the client of the API server has to say
 	c, err := newCluster(o, log)
 	if err != nil {
 		return err
 	}
+	klog.SetSlogLogger(log) // what the client of the API server has to say
 	log.Info("starting", "pod", c.pod, "namespace", c.system, "applications", o.namespaces, "istio", len(c.source.Istio), "version", version.String())
 	return c.run(ctx)
 }

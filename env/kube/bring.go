@@ -50,24 +50,31 @@ func (e *Environment) buildImages() (b built, err error) {
 	return b, errors.Join(errs...)
 }
 
-// bringImages brings the images into the cluster, and returns what they are called there.
-func (m *Mesh) bringImages(ctx context.Context, b built) (imageNames, error) {
+// bringImages builds the images and brings them into the cluster.
+func (m *Mesh) bringImages(ctx context.Context) error {
+	b, err := m.env.buildImages()
+	if err != nil {
+		return err
+	}
+	defer m.watch.Waiting("the mesh's images to be in the cluster")()
 	if m.env.Registry != "" {
 		refs, err := images.Push(ctx, strings.TrimSuffix(m.env.Registry, "/"), b.all()...)
 		if err != nil {
-			return imageNames{}, err
+			return err
 		}
 		refs = append(refs, "") // of the load agent, where there is none
-		return imageNames{sidecar: refs[0], control: refs[1], fixture: refs[2], load: refs[3]}, nil
+		m.system.images = imageNames{sidecar: refs[0], control: refs[1], fixture: refs[2], load: refs[3]}
+		return nil
 	}
 	into, err := m.kindNodes(ctx)
 	if err != nil {
-		return imageNames{}, err
+		return err
 	}
 	if err := images.Load(ctx, into, b.all()...); err != nil {
-		return imageNames{}, err
+		return err
 	}
-	return imageNames{sidecar: b.sidecar.Ref, control: b.control.Ref, fixture: b.fixture.Ref, load: b.load.Ref}, nil
+	m.system.images = imageNames{sidecar: b.sidecar.Ref, control: b.control.Ref, fixture: b.fixture.Ref, load: b.load.Ref}
+	return nil
 }
 
 // kindNodes are the nodes to stream images into: those of our cluster, or of the kind cluster that a context leads to.

@@ -107,7 +107,7 @@ func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watche
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{
-		m.findCluster, m.connect, m.mayDo, m.makeNamespaces, m.installSystem, m.startControl, m.startApplications, m.converge,
+		m.openCluster, m.connect, m.mayDo, m.bringImages, m.makeNamespaces, m.installSystem, m.startControl, m.startApplications, m.converge,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -116,20 +116,7 @@ func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watche
 	return m, nil
 }
 
-// findCluster makes a cluster or finds the one that is there, and brings the images into it.
-func (m *Mesh) findCluster(ctx context.Context) error {
-	built, err := m.env.buildImages()
-	if err != nil {
-		return err
-	}
-	if err := m.openCluster(ctx); err != nil {
-		return err
-	}
-	defer m.watch.Waiting("the mesh's images to be in the cluster")()
-	m.system.images, err = m.bringImages(ctx, built)
-	return err
-}
-
+// openCluster makes a cluster or finds the one that is there.
 func (m *Mesh) openCluster(ctx context.Context) (err error) {
 	if !m.env.Kind {
 		m.config, err = existing(m.env.Kubeconfig, m.env.Context)

@@ -2,10 +2,7 @@ package run
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
@@ -13,23 +10,17 @@ import (
 	"meshtest.dev/meshtest/analyzer/sequential"
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
-	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/metrics"
 	"meshtest.dev/meshtest/metrics/promql"
-	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/rollout"
-	"meshtest.dev/meshtest/spec"
 )
-
-// scrapeInterval is how often each sidecar's metrics are read.
-const scrapeInterval = time.Second
 
 // conductor is one run. Its fields belong to the goroutine that conducts; everybody else sends it events.
 type conductor struct {
 	Options
-	rec      *recorder
-	mesh     env.Mesh
-	sidecars []env.Sidecar
+	rec   *recorder
+	limit Timeouts
+	mesh  env.Mesh // nil until it stands
 
 	mu    sync.Mutex
 	exits map[string]string // how processes ended, by name; guarded by mu
@@ -37,47 +28,57 @@ type conductor struct {
 	events   chan event
 	watching sync.WaitGroup
 
+	// who is there
+	members []*member          // all that ever were, in the order in which they came
+	there   map[string]*member // those that are there now, by instance
+	blind   error              // why it is not known any more who comes and goes
+
 	// the evidence so far
-	sources map[string]*source // by instance
 	tally   *tally
 	scraper *metrics.Scraper
-	store   *metrics.Store
-	engine  *promql.Engine
+	own     Querier // of what the scraper has read
 
 	// the roll-out
-	machine  *rollout.Machine
-	edge     *analyzer.Edge
-	panel    *analyzer.Panel
-	decided  rollout.Decide
-	step     int // entered last, from 1; more than there are once it is over
-	split    convergence
-	judged   judged
-	mixture  *sequential.Split // do the versions get what the split says?
-	splits   splitCheck
-	queried  map[*analyzer.Query]time.Duration // when each query was asked last
-	querying sync.WaitGroup
+	machine     *rollout.Machine
+	edge        *analyzer.Edge
+	panel       *analyzer.Panel
+	decided     rollout.Decide
+	step        int // entered last, from 1; more than there are once it is over
+	split       convergence
+	configuring sync.WaitGroup
+	judged      judged
+	mixture     *sequential.Split // do the versions get what the split says?
+	splits      splitCheck
+	queried     map[*analyzer.Query]time.Duration // when each query was asked last
+	querying    sync.WaitGroup
 
 	// load and faults
-	loadBegan time.Duration
-	loads     []*streamRun
-	faults    []*faultRun
-	holders   []holder
-	settling  sync.WaitGroup
-	usage     map[string]env.Usage // of the processes when the load began
-	cost      *journal.Cost
+	loadBegan   time.Duration
+	loads       []*streamRun
+	faults      []*faultRun
+	disruptions []*disruptionRun
+	settling    sync.WaitGroup
+	usage       map[string]env.Usage // of the processes when the load began
+	cost        *journal.Cost
+	diagnosed   bool
 }
 
 func newConductor(o Options, rec *recorder) *conductor {
 	store := metrics.NewStore(metrics.Bounds{})
-	return &conductor{
+	c := &conductor{
 		Options: o, rec: rec,
-		events:  make(chan event, 4096),
-		exits:   map[string]string{},
-		sources: map[string]*source{},
-		tally:   newTally(),
+		events: make(chan event, 4096),
+		exits:  map[string]string{},
+		there:  map[string]*member{},
+		tally:  newTally(), split: convergence{acked: map[string]progress{}},
 		mixture: sequential.NewSplit(), queried: map[*analyzer.Query]time.Duration{},
-		store: store, scraper: metrics.NewScraper(store), engine: promql.NewEngine(store, promql.Options{}),
+		scraper: metrics.NewScraper(store), own: promql.NewEngine(store, promql.Options{}),
 	}
+	c.limit = o.Timeouts.or(defaultTimeouts(o.Environment))
+	if c.Prometheus == nil {
+		c.Prometheus = c.own
+	}
+	return c
 }
 
 // Process hears of a process of the environment.
@@ -100,83 +101,6 @@ func (c *conductor) Waiting(what string) (done func()) {
 	return c.Options.Waiting(what)
 }
 
-// deployment is what the environment is asked for.
-func (c *conductor) deployment() env.Deployment {
-	d := env.Deployment{Run: c.ID, Dir: c.Dir, Logs: c.logs(), Snapshot: c.Plan.Snapshot}
-	for _, w := range c.Plan.Workloads {
-		for _, instance := range w.Instances {
-			d.Workloads = append(d.Workloads, c.workload(w, instance))
-		}
-	}
-	return d
-}
-
-func (c *conductor) workload(w plan.Workload, instance string) env.Workload {
-	out := env.Workload{
-		Workload: mesh.Workload{
-			Name: w.Name, Namespace: c.Plan.Namespace, Service: w.Service, Version: w.Version, Instance: instance, Identity: w.Identity, Labels: w.Labels,
-		},
-		External: w.External, Host: w.Host, Port: w.Port, Protocol: w.Protocol,
-		Program:   env.Program{Fixture: w.Run.Fixture, Command: w.Run.Command, Image: w.Run.Image, Manifest: w.Run.Manifest},
-		Readiness: env.Readiness{Path: w.Readiness.Path, Timeout: w.Readiness.Timeout},
-	}
-	for _, u := range w.Upstreams {
-		out.Upstreams = append(out.Upstreams, env.Upstream{Name: u.Name, Host: u.Host, Port: u.Port, Protocol: u.Protocol})
-	}
-	out.Resolve = func(a env.Addresses) (env.Start, error) { return c.resolve(w, a) }
-	return out
-}
-
-// resolve fills addresses into what the author wrote.
-func (c *conductor) resolve(w plan.Workload, a env.Addresses) (env.Start, error) {
-	value := func(r spec.Ref) (string, error) { return c.reference(r, w, a) }
-	start := env.Start{Env: map[string]string{
-		"SERVICE_NAME": w.Service, "SERVICE_VERSION": w.Version, "SEED": strconv.FormatUint(c.Plan.Seed, 10),
-	}}
-	for name, text := range w.Env {
-		expanded, err := spec.Expand(text, value)
-		if err != nil {
-			return env.Start{}, fmt.Errorf("environment variable %s: %w", name, err)
-		}
-		start.Env[name] = expanded
-	}
-	for _, arg := range w.Run.Command {
-		expanded, err := spec.Expand(arg, value)
-		if err != nil {
-			return env.Start{}, fmt.Errorf("command: %w", err)
-		}
-		start.Command = append(start.Command, expanded)
-	}
-	return start, nil
-}
-
-func (c *conductor) reference(r spec.Ref, w plan.Workload, a env.Addresses) (string, error) {
-	host, port := a.Self()
-	switch r.Kind {
-	case spec.RefSeed:
-		return strconv.FormatUint(c.Plan.Seed, 10), nil
-	case spec.RefService, spec.RefExternal:
-		var ok bool
-		if host, port, ok = a.Upstream(r.Name); !ok {
-			return "", fmt.Errorf("%s has no way to %s", w.Name, r.Name)
-		}
-	}
-	switch r.Field {
-	case "url":
-		return "http://" + net.JoinHostPort(host, strconv.Itoa(port)), nil
-	case "host":
-		return host, nil
-	case "port":
-		return strconv.Itoa(port), nil
-	case "name":
-		return w.Service, nil
-	case "version":
-		return w.Version, nil
-	default:
-		return "", fmt.Errorf("no such field")
-	}
-}
-
 // event is what happens to a run; it is carried out by the goroutine that conducts.
 type event func()
 
@@ -192,6 +116,8 @@ func (c *conductor) tell(ctx context.Context, e event) {
 func (c *conductor) perform(ctx context.Context) error {
 	loading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	acting, giveUp := context.WithCancelCause(ctx) // of what is asked of the environment meanwhile
+	defer giveUp(nil)
 	c.usage = c.mesh.Usage()
 	c.loadBegan = c.rec.now()
 	if err := c.startLoads(loading); err != nil {
@@ -207,7 +133,7 @@ func (c *conductor) perform(ctx context.Context) error {
 		case e := <-c.events:
 			e()
 		case <-ticker.C:
-			c.measure(ctx)
+			c.measure(acting)
 		case <-wake.C:
 		case failed := <-c.mesh.Failed():
 			err = failed
@@ -215,14 +141,16 @@ func (c *conductor) perform(ctx context.Context) error {
 			err = context.Cause(ctx)
 		}
 		if err == nil {
-			err = c.advance(ctx)
+			err = c.advance(acting)
 		}
 		wake.Reset(c.untilNext())
 	}
 	stop()
+	giveUp(err)
 	if loadErr := c.awaitLoads(); err == nil {
 		err = loadErr
 	}
+	c.configuring.Wait()
 	c.recordSelfCheck(err)
 	return err
 }
@@ -245,6 +173,17 @@ func (c *conductor) interval() time.Duration {
 	return 200 * time.Millisecond
 }
 
+// advance moves everything that moves with time or evidence.
+func (c *conductor) advance(ctx context.Context) error {
+	if err := c.checkConvergence(); err != nil {
+		return err
+	}
+	if c.machine != nil {
+		c.advanceRollout(ctx)
+	}
+	return c.moveFaults(ctx)
+}
+
 // untilNext is how long nothing will happen by itself.
 func (c *conductor) untilNext() time.Duration {
 	next := c.rec.now() + time.Second
@@ -253,8 +192,8 @@ func (c *conductor) untilNext() time.Duration {
 			next = min(next, at)
 		}
 	}
-	for _, f := range c.faults {
-		if at, ok := f.nextChange(c.rec.now() - c.loadBegan); ok {
+	for _, w := range c.windows() {
+		if at, ok := nextChange(w, c.rec.now()-c.loadBegan); ok {
 			next = min(next, c.loadBegan+at)
 		}
 	}
@@ -266,39 +205,23 @@ func (c *conductor) prepare() error {
 	for _, f := range c.Plan.Faults {
 		c.faults = append(c.faults, newFaultRun(f))
 	}
+	for _, d := range c.Plan.Disruptions {
+		c.disruptions = append(c.disruptions, &disruptionRun{Disruption: d})
+	}
 	if c.Plan.Rollout == nil {
 		return nil
 	}
 	return c.prepareRollout()
 }
 
-// watch begins to hear the sidecars and the control plane, until life ends.
-func (c *conductor) watch(life context.Context) {
-	c.watching.Go(func() {
-		err := c.mesh.Progress(life, c.hearProgress(life))
-		if life.Err() == nil {
-			c.tell(life, func() { c.note("warning", "the control plane went away: "+fmt.Sprint(err)) })
+// carryOutPending carries out the events that are there.
+func (c *conductor) carryOutPending() {
+	for {
+		select {
+		case e := <-c.events:
+			e()
+		default:
+			return
 		}
-	})
-	for _, s := range c.sidecars {
-		c.listen(life, s)
-		c.holdAt(life, s)
 	}
-	c.watching.Go(func() {
-		if err := c.scraper.Run(life, c.targets()...); err != nil {
-			c.tell(life, func() { c.note("warning", err.Error()) })
-		}
-	})
-}
-
-// targets are the sidecars' metrics.
-func (c *conductor) targets() []metrics.Target {
-	var all []metrics.Target
-	for _, s := range c.sidecars {
-		all = append(all, metrics.Target{
-			URL: s.Metrics.URL, Dial: s.Metrics.Dial, Interval: scrapeInterval,
-			Labels: map[string]string{"job": "sidecars", "instance": s.Workload.Instance},
-		})
-	}
-	return all
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"meshtest.dev/meshtest/analyzer"
-	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/internal/hist"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
@@ -22,26 +20,23 @@ type source struct {
 	lost     uint64        // blocks that never came
 	offset   time.Duration // the sidecar's clock plus this is the run's: the smallest difference seen
 	heard    bool
+	ended    bool          // the sidecar says that there will be no more
 	until    time.Duration // on the run's clock: everything that ended before has been told
 	failure  error
 	seen     map[mesh.Edge]mesh.EdgeCount
 }
 
-// listen hears a sidecar's evidence until ctx ends.
-func (c *conductor) listen(ctx context.Context, s env.Sidecar) {
-	src := &source{instance: s.Workload.Instance, next: 1, seen: map[mesh.Edge]mesh.EdgeCount{}}
-	c.sources[src.instance] = src
+// listen hears a sidecar's evidence until ctx ends. A sidecar that is asked to end says so first, and what it told until then has been heard.
+func (c *conductor) listen(ctx context.Context, m *member) {
+	src := m.source
 	c.watching.Go(func() {
-		err := s.Direct.Evidence(ctx, 0, func(b mesh.EvidenceBlock) error {
+		err := m.Direct.Evidence(ctx, 0, func(b mesh.EvidenceBlock) error {
 			at := c.rec.now()
 			c.tell(ctx, func() { c.hear(src, b, at) })
 			return nil
 		})
 		if ctx.Err() == nil {
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
-			c.tell(ctx, func() { src.failure = err })
+			c.tell(ctx, func() { src.ended, src.failure = true, err })
 		}
 	})
 }
@@ -105,7 +100,7 @@ func journalBlock(b mesh.EvidenceBlock, offset time.Duration) journal.Evidence {
 // settle waits until every sidecar has told everything that happened while load ran.
 func (c *conductor) settle(ctx context.Context) error {
 	ended := max(c.rec.now(), c.loadEndedAt())
-	timeout := time.NewTimer(quietTimeout)
+	timeout := time.NewTimer(c.limit.Quiet)
 	defer timeout.Stop()
 	defer c.Waiting("the last evidence of the sidecars")()
 	for {
@@ -123,10 +118,10 @@ func (c *conductor) settle(ctx context.Context) error {
 	}
 }
 
-// late reports whether a sidecar has not told yet what happened before a moment.
+// late reports whether a sidecar that is there has not told yet what happened before a moment.
 func (c *conductor) late(than time.Duration) bool {
-	for _, src := range c.sources {
-		if src.failure == nil && src.until < than {
+	for _, m := range c.there {
+		if !m.source.ended && m.joined < than && m.source.until < than {
 			return true
 		}
 	}
@@ -198,7 +193,7 @@ func (c *conductor) measure(ctx context.Context) {
 		}
 		c.queried[q] = c.rec.now()
 		c.querying.Go(func() {
-			value, ok, err := c.Query(ctx, q.Text)
+			value, ok, err := ask(ctx, c.Prometheus, q.Text)
 			if errors.Is(err, context.Canceled) {
 				return
 			}

@@ -11,6 +11,7 @@ import (
 	"meshtest.dev/meshtest/internal/hist"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -119,6 +120,14 @@ func (c *conductor) expectShare(e spec.TrafficShare) journal.Check {
 	return target{e.Equals, e.Min, e.Max, e.Confidence}.compare(fmt.Sprintf("requests to %s went to %s", e.To, e.Version), to.requests, all.requests)
 }
 
+// asksAbout reports whether an expected share is about what a caller sends.
+func (c *conductor) asksAbout(s spec.TrafficShare, caller string) bool {
+	if s.From != "" {
+		return c.logical(s.From) == caller
+	}
+	return slices.ContainsFunc(c.Plan.Edges, func(e plan.Edge) bool { return e.From == caller && e.To == c.logical(s.To) })
+}
+
 // logical is the name by which evidence calls a service of the scenario.
 func (c *conductor) logical(service string) string {
 	if service == "" || service == spec.EdgeName {
@@ -156,9 +165,9 @@ func (c *conductor) expectQuery(e spec.Expectation) journal.Check {
 		check.Reason = err.Error()
 		return check
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), healTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), queryTimeout)
 	defer cancel()
-	value, ok, err := c.Query(ctx, e.Query)
+	value, ok, err := ask(ctx, c.Prometheus, e.Query)
 	switch {
 	case err != nil:
 		check.Reason = err.Error()

@@ -7,48 +7,67 @@ import (
 	"time"
 
 	"meshtest.dev/meshtest/control/wire"
-	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/plan"
 )
 
-// faultRun is one fault over the whole run.
+// leaseholder is the run's end of the leases at one sidecar.
+type leaseholder interface {
+	Hold(fault mesh.Fault, ttl time.Duration) error
+	Settle(ctx context.Context, fault string) (mesh.Accounting, error)
+}
+
+// faultRun is one fault of requests over the whole run.
 type faultRun struct {
 	plan.Fault
 	armed    bool
 	ever     bool
 	refused  error
-	lapsed   string                     // the executor at which a lease lapsed
-	accounts map[string]mesh.Accounting // newest, by executor
-	settled  map[string]bool            // executors that gave their last accounting
-	ended    time.Duration              // when it was healed last, on the run's clock
+	lapsed   string                      // the executor at which a lease lapsed
+	accounts map[*member]mesh.Accounting // newest
+	asked    map[*member]bool            // executors that were asked for their last accounting
+	settled  map[*member]bool            // executors that gave it
+	told     bool                        // that it is over
+	ended    time.Duration               // when it was healed last, on the run's clock
 }
 
 func newFaultRun(f plan.Fault) *faultRun {
-	return &faultRun{Fault: f, accounts: map[string]mesh.Accounting{}, settled: map[string]bool{}}
+	return &faultRun{Fault: f, accounts: map[*member]mesh.Accounting{}, asked: map[*member]bool{}, settled: map[*member]bool{}}
 }
 
-// wanted reports whether the fault is to be in force, so long after the load began and in the given step.
-func (f *faultRun) wanted(since time.Duration, step int) bool {
-	if f.Window.BySteps() {
-		return step >= f.Window.FromStep && step < f.Window.UntilStep
+// opens reports whether a window is open, so long after the load began and in the given step.
+func opens(w plan.Window, since time.Duration, step int) bool {
+	if w.BySteps() {
+		return step >= w.FromStep && step < w.UntilStep
 	}
-	return since >= f.Window.Start && (f.Window.End == 0 || since < f.Window.End)
+	return since >= w.Start && (w.End == 0 || since < w.End)
 }
 
-// nextChange is when the window opens or closes by itself.
-func (f *faultRun) nextChange(since time.Duration) (time.Duration, bool) {
+// nextChange is when a window opens or closes by itself.
+func nextChange(w plan.Window, since time.Duration) (time.Duration, bool) {
 	switch {
-	case f.Window.BySteps():
+	case w.BySteps():
 		return 0, false
-	case since < f.Window.Start:
-		return f.Window.Start, true
-	case f.Window.End > 0 && since < f.Window.End:
-		return f.Window.End, true
+	case since < w.Start:
+		return w.Start, true
+	case w.End > 0 && since < w.End:
+		return w.End, true
 	default:
 		return 0, false
 	}
+}
+
+// windows are those of everything that breaks.
+func (c *conductor) windows() []plan.Window {
+	var all []plan.Window
+	for _, f := range c.faults {
+		all = append(all, f.Window)
+	}
+	for _, d := range c.disruptions {
+		all = append(all, d.Window)
+	}
+	return all
 }
 
 // total adds the executors' accounts up.
@@ -64,36 +83,42 @@ func (f *faultRun) total() mesh.Accounting {
 	return sum
 }
 
-// holder is the run's end of the leases at one sidecar.
-type holder struct {
-	*wire.Holder
-	instance string
-	service  string
+// unsettled counts the executors that are there and have not given their last accounting.
+func (f *faultRun) unsettled() int {
+	n := 0
+	for m := range f.asked {
+		if !m.gone && !f.settled[m] {
+			n++
+		}
+	}
+	return n
 }
 
-// holdAt prepares to lease faults to a sidecar, if one of the plan's faults is executed there.
-func (c *conductor) holdAt(life context.Context, s env.Sidecar) {
-	if !c.executes(s.Workload) {
+// event is what the journal says of the fault now.
+func (f *faultRun) event(state string) journal.Fault {
+	total := f.total()
+	return journal.Fault{ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: state, Matched: total.Matched, Injected: total.Injected()}
+}
+
+// holdAt prepares to lease faults to a sidecar, if one of the plan's faults is executed there, and leases those that are in force.
+func (c *conductor) holdAt(ctx context.Context, m *member) {
+	if !c.executes(m.Workload) {
 		return
 	}
-	instance := s.Workload.Instance
-	h := s.Direct.NewHolder(c.ID, 1, func(told wire.Holding) {
-		c.tell(life, func() { c.heldAt(instance, told) })
+	h := m.Direct.NewHolder(c.ID, 1, func(told wire.Holding) {
+		c.tell(ctx, func() { c.heldAt(m, told) })
 	})
-	c.holders = append(c.holders, holder{Holder: h, instance: instance, service: executorName(s.Workload)})
+	m.holder = h
 	c.watching.Go(func() {
-		if err := h.Run(life); err != nil && life.Err() == nil {
-			c.tell(life, func() { c.note("warning", instance+": "+err.Error()) })
+		if err := h.Run(ctx); err != nil && ctx.Err() == nil {
+			c.tell(ctx, func() { c.note("warning", m.instance()+": "+err.Error()) })
 		}
 	})
-}
-
-// executorName is how a fault's from names the sidecar's workload.
-func executorName(w mesh.Workload) string {
-	if w.Service == "" {
-		return env.Edge
+	for _, f := range c.faults {
+		if f.armed && f.From == executorName(m.Workload) {
+			f.hold(m)
+		}
 	}
-	return mesh.LogicalName(mesh.FQDN(w.Service, w.Namespace))
 }
 
 func (c *conductor) executes(w mesh.Workload) bool {
@@ -105,27 +130,26 @@ func (c *conductor) executes(w mesh.Workload) bool {
 	return false
 }
 
-func (c *conductor) heldAt(instance string, told wire.Holding) {
+func (c *conductor) heldAt(m *member, told wire.Holding) {
 	for _, f := range c.faults {
 		if f.ID != told.Fault {
 			continue
 		}
 		if told.Refused != nil {
 			if f.refused == nil {
-				f.refused = fmt.Errorf("%s: %w", instance, told.Refused)
+				f.refused = fmt.Errorf("%s: %w", m.instance(), told.Refused)
 			}
 			return
 		}
-		if f.settled[instance] {
+		if f.settled[m] {
 			return // told before its last accounting, and heard after it
 		}
-		f.accounts[instance] = told.Accounting
+		f.accounts[m] = told.Accounting
 		if told.Accounting.State == mesh.LeaseLapsed && f.lapsed == "" {
-			f.lapsed = instance
-			total := f.total()
-			c.rec.record(journal.Fault{
-				ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: journal.FaultLapsed, Executor: instance, Matched: total.Matched, Injected: total.Injected(),
-			})
+			f.lapsed = m.instance()
+			lapsed := f.event(journal.FaultLapsed)
+			lapsed.Executor = m.instance()
+			c.rec.record(lapsed)
 		}
 	}
 }
@@ -134,59 +158,81 @@ func (c *conductor) heldAt(instance string, told wire.Holding) {
 func (c *conductor) moveFaults(ctx context.Context) error {
 	since := c.rec.now() - c.loadBegan
 	for _, f := range c.faults {
-		switch wanted := f.wanted(since, c.step); {
+		switch wanted := opens(f.Window, since, c.step); {
 		case f.refused != nil:
 			return selfCheckError{"fault " + f.ID, f.refused.Error()}
 		case wanted && !f.armed:
-			if err := c.arm(f); err != nil {
-				return err
-			}
+			c.arm(f)
 		case !wanted && f.armed:
 			c.heal(ctx, f)
 		}
 	}
-	return nil
+	return c.moveDisruptions(ctx, since)
 }
 
-func (c *conductor) arm(f *faultRun) error {
-	f.armed, f.ever = true, true
-	for _, h := range c.holdersOf(f) {
-		if err := h.Hold(f.Fault.Fault, f.Lease); err != nil {
-			return err
-		}
+func (c *conductor) arm(f *faultRun) {
+	f.armed, f.ever, f.told = true, true, false
+	for _, m := range c.holdersOf(f) {
+		f.hold(m)
 	}
-	c.rec.record(journal.Fault{ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: journal.FaultArmed, TTL: f.Lease})
-	return nil
+	armed := f.event(journal.FaultArmed)
+	armed.TTL = f.Lease
+	c.rec.record(armed)
+}
+
+func (f *faultRun) hold(m *member) {
+	if err := m.holder.Hold(f.Fault.Fault, f.Lease); err != nil && f.refused == nil {
+		f.refused = fmt.Errorf("%s: %w", m.instance(), err)
+	}
 }
 
 // heal ends a fault without waiting for its last accounting, so that nothing else is held up.
 func (c *conductor) heal(ctx context.Context, f *faultRun) {
 	f.armed, f.ended = false, c.rec.now()
 	clear(f.settled)
-	for _, h := range c.holdersOf(f) {
+	clear(f.asked)
+	for _, m := range c.holdersOf(f) {
+		f.asked[m] = true
 		c.settling.Go(func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healTimeout)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limit.Heal)
 			defer cancel()
-			a, err := h.Settle(ctx, f.ID)
-			c.events <- func() { c.settledAt(f, h.instance, a, err) }
+			var waiting sync.WaitGroup
+			defer waiting.Wait()
+			defer cancel()
+			waiting.Go(func() { // who has gone does not answer
+				select {
+				case <-m.departed:
+					cancel()
+				case <-ctx.Done():
+				}
+			})
+			a, err := m.holder.Settle(ctx, f.ID)
+			c.events <- func() { c.settledAt(f, m, a, err) }
 		})
 	}
+	c.settleFault(f)
 }
 
-func (c *conductor) settledAt(f *faultRun, instance string, a mesh.Accounting, err error) {
-	if err != nil {
-		c.note("warning", fmt.Sprintf("fault %s at %s: %v; its lease ends by itself within %s", f.ID, instance, err, f.Lease))
+func (c *conductor) settledAt(f *faultRun, m *member, a mesh.Accounting, err error) {
+	switch {
+	case err == nil:
+		f.accounts[m] = a
+		f.settled[m] = true
+	case !m.gone:
+		c.note("warning", fmt.Sprintf("fault %s at %s: %v; its lease ends by itself within %s", f.ID, m.instance(), err, f.Lease))
+	}
+	c.settleFault(f)
+}
+
+// settleFault notes that a fault is over, when every executor that is there has said so.
+func (c *conductor) settleFault(f *faultRun) {
+	if !f.ever || f.armed || f.told || f.unsettled() > 0 {
 		return
 	}
-	f.accounts[instance] = a
-	f.settled[instance] = true
-	if len(f.settled) < len(c.holdersOf(f)) {
-		return
-	}
-	total := f.total()
-	c.rec.record(journal.Fault{
-		ID: f.ID, What: faultKind(f.Fault.Fault), Text: faultText(f.Fault.Fault), State: journal.FaultHealed, Matched: total.Matched, Injected: total.Injected(), Residue: total.Active,
-	})
+	f.told = true
+	healed := f.event(journal.FaultHealed)
+	healed.Residue = f.total().Active
+	c.rec.record(healed)
 }
 
 // aftermath is how long after its end a fault may still show in the evidence.
@@ -200,16 +246,37 @@ func (c *conductor) disturbed(now time.Duration) bool {
 			return true
 		}
 	}
+	for _, d := range c.disruptions {
+		if d.ever && d.disturbs() && (d.armed || now < d.ended+aftermath) {
+			return true
+		}
+	}
 	return false
 }
 
-// healAll ends every fault that is in force and waits until each sidecar has said so, or does not answer.
+// healAll ends everything that is in force and waits until it is undone, or whoever has to undo it does not answer.
 func (c *conductor) healAll(ctx context.Context) {
 	for _, f := range c.faults {
 		if f.armed {
 			c.heal(ctx, f)
 		}
 	}
+	for _, d := range c.disruptions {
+		if d.armed {
+			c.endDisruption(ctx, d)
+		}
+	}
+	for {
+		c.awaitSettling()
+		c.carryOutPending()
+		if !c.undoing() {
+			return
+		}
+	}
+}
+
+// awaitSettling waits until nothing is being undone, and carries out events meanwhile.
+func (c *conductor) awaitSettling() {
 	done := make(chan struct{})
 	var waiter sync.WaitGroup
 	waiter.Go(func() { c.settling.Wait(); close(done) })
@@ -219,17 +286,17 @@ func (c *conductor) healAll(ctx context.Context) {
 		case e := <-c.events:
 			e()
 		case <-done:
-			c.carryOutPending()
 			return
 		}
 	}
 }
 
-func (c *conductor) holdersOf(f *faultRun) []holder {
-	var of []holder
-	for _, h := range c.holders {
-		if h.service == f.From {
-			of = append(of, h)
+// holdersOf are the sidecars that are there and execute a fault.
+func (c *conductor) holdersOf(f *faultRun) []*member {
+	var of []*member
+	for _, m := range c.members {
+		if !m.gone && m.holder != nil && executorName(m.Workload) == f.From {
+			of = append(of, m)
 		}
 	}
 	return of

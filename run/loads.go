@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,8 +28,30 @@ type streamRun struct {
 	err      error
 }
 
+// loader sends streams: from this process, or from inside the mesh.
+type loader interface {
+	// Run is [load.Run].
+	Run(ctx context.Context, s load.Stream, sink func(load.Record)) (*load.Result, error)
+}
+
+// ownLoader sends from this process.
+type ownLoader struct{}
+
+func (ownLoader) Run(ctx context.Context, s load.Stream, sink func(load.Record)) (*load.Result, error) {
+	return load.Run(ctx, s, sink)
+}
+
+// loader chooses where load comes from.
+func (c *conductor) loader() loader {
+	if c.sender != nil {
+		return c.sender
+	}
+	return ownLoader{}
+}
+
 // startLoads starts every stream, or none. They end when stopped, or by themselves; awaitLoads waits for them.
 func (c *conductor) startLoads(ctx context.Context) error {
+	from := c.loader()
 	var streams []load.Stream
 	for _, planned := range c.Plan.Streams {
 		s, err := c.stream(planned)
@@ -44,7 +65,7 @@ func (c *conductor) startLoads(ctx context.Context) error {
 		c.loads = append(c.loads, run)
 		c.rec.record(journal.Load{Name: planned.Name, Target: planned.Target, Rate: planned.Shape, State: journal.Begun})
 		go func() { // awaitLoads hears its last event
-			result, err := load.Run(ctx, streams[i], run.timeline.Add)
+			result, err := from.Run(ctx, streams[i], run.timeline.Add)
 			c.events <- func() { run.ended, run.result, run.err = true, result, err }
 		}()
 	}
@@ -72,7 +93,7 @@ func (c *conductor) stream(p plan.Stream) (load.Stream, error) {
 	headers.Set(mesh.HeaderToken, c.mesh.Token())
 	return load.Stream{
 		Name: p.Name, Method: p.Load.Method, Headers: headers, Body: []byte(p.Load.Body),
-		URL:   "http://" + net.JoinHostPort(mesh.LogicalName(p.Host), strconv.Itoa(p.Port)) + p.Load.Path,
+		URL:   "http://" + p.Authority + p.Load.Path,
 		Pacer: pacer, Duration: p.Load.Duration, Timeout: p.Load.Timeout, MaxInFlight: p.Load.MaxInFlight,
 		Expect: []load.StatusRange{{Min: 200, Max: 499}}, Capture: []string{mesh.HeaderReason},
 		Dial: load.DialTo(address),
@@ -132,18 +153,6 @@ func (c *conductor) awaitLoads() error {
 		c.recordLoad(s)
 	}
 	return errors.Join(errs...)
-}
-
-// carryOutPending carries out the events that are there.
-func (c *conductor) carryOutPending() {
-	for {
-		select {
-		case e := <-c.events:
-			e()
-		default:
-			return
-		}
-	}
 }
 
 func (c *conductor) recordLoad(s *streamRun) {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"meshtest.dev/meshtest/analyzer"
-	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/rollout"
@@ -18,15 +17,6 @@ import (
 
 // patience is how long the last step is held for the evidence that a promotion needs.
 const patience = 10 * time.Second
-
-// convergence is the last configuration on its way to the sidecars.
-type convergence struct {
-	generation mesh.Generation
-	since      time.Duration
-	missing    map[string]bool // instances that have not acknowledged
-	done       bool
-	refused    error
-}
 
 // judged is what was recorded last of the judgement, so that only news are recorded.
 type judged struct {
@@ -129,38 +119,23 @@ func newJudge(c spec.Check, alpha, beta float64) (analyzer.Judge, error) {
 	}
 }
 
-// advance moves everything that moves with time or evidence.
-func (c *conductor) advance(ctx context.Context) error {
-	if err := c.checkConvergence(); err != nil {
-		return err
-	}
-	if c.machine != nil {
-		if err := c.advanceRollout(ctx); err != nil {
-			return err
-		}
-	}
-	return c.moveFaults(ctx)
-}
-
-func (c *conductor) advanceRollout(ctx context.Context) error {
+func (c *conductor) advanceRollout(ctx context.Context) {
 	judgement := c.panel.Judgement()
 	c.recordJudgement(judgement, false)
 	// An effect can make the next one possible, so step until nothing happens.
 	for {
 		effects := c.machine.Step(rollout.Input{Now: c.rec.now(), Judgement: judgement, Converged: c.split.done})
 		for _, e := range effects {
-			if err := c.carryOut(ctx, e); err != nil {
-				return err
-			}
+			c.carryOut(ctx, e)
 		}
 		if len(effects) == 0 || c.machine.Done() {
-			return nil
+			return
 		}
 	}
 }
 
 // carryOut does what the roll-out asks for.
-func (c *conductor) carryOut(ctx context.Context, e rollout.Effect) error {
+func (c *conductor) carryOut(ctx context.Context, e rollout.Effect) {
 	switch e := e.(type) {
 	case rollout.Enter:
 		c.step = e.Index
@@ -175,9 +150,8 @@ func (c *conductor) carryOut(ctx context.Context, e rollout.Effect) error {
 			Action: action(e.Outcome), Reason: e.Reason, CanaryRequests: e.Judgement.CanaryRequests, CanaryFailed: e.Judgement.CanaryFailed,
 		})
 	case rollout.Route:
-		return c.route(ctx, e.Split)
+		c.route(ctx, e.Split)
 	}
-	return nil
 }
 
 func (c *conductor) stepText(index int) string { return c.Plan.Rollout.Steps[index-1].Text }
@@ -193,99 +167,12 @@ func action(o rollout.Outcome) string {
 	}
 }
 
-// route asks the mesh for a split.
-func (c *conductor) route(ctx context.Context, s rollout.Split) error {
-	r := c.Plan.Rollout
-	table := r.Split.WithoutHeaderRoutes(c.Plan.Snapshot.Routes[mesh.HostPort(r.Host, r.Port)])
-	table = r.Split.WithWeights(table, int(s.Weight))
-	for _, h := range s.Headers {
-		table = r.Split.WithHeaderRoute(table, h.Name, []mesh.Match{headerMatch(h.Match)})
-	}
-	since := c.rec.now()
-	applied, err := c.mesh.Configure(ctx, table)
-	if err != nil {
-		return err
-	}
-	c.splits.asked = append(c.splits.asked, asked{applied.Generation, s.Weight / 100})
-	c.split = convergence{generation: applied.Generation, since: since, missing: map[string]bool{}, done: len(applied.Affected) == 0}
-	for _, instance := range applied.Affected {
-		c.split.missing[instance] = true
-	}
-	if c.split.done {
-		return nil // nothing changed
-	}
-	c.rec.record(journal.Config{
-		Generation: applied.Generation.String(), State: journal.Applied, Change: splitText(r.Service, s), Sidecars: len(applied.Affected),
-	})
-	return nil
-}
-
 func headerMatch(conditions []rollout.HeaderMatch) mesh.Match {
 	m := mesh.Match{Headers: map[string]mesh.HeaderTest{}}
 	for _, h := range conditions {
 		m.Headers[h.Name] = mesh.HeaderTest{Value: &mesh.StringMatch{Exact: h.Exact, Prefix: h.Prefix, Regex: h.Regex}}
 	}
 	return m
-}
-
-func splitText(service string, s rollout.Split) string {
-	text := fmt.Sprintf("%s: %g %% to the canary", service, s.Weight)
-	for _, h := range s.Headers {
-		text += ", header route " + h.Name
-	}
-	return text
-}
-
-// hearProgress turns acknowledgements into events.
-func (c *conductor) hearProgress(ctx context.Context) func(wire.Progress) {
-	return func(p wire.Progress) { at := c.rec.now(); c.tell(ctx, func() { c.progress(at, p) }) }
-}
-
-func (c *conductor) progress(at time.Duration, p wire.Progress) {
-	waiting := c.machine != nil && !c.split.done
-	switch {
-	case p.State == wire.Nacked:
-		c.rec.record(journal.Config{Generation: p.Generation.String(), Instance: p.Instance, State: journal.Nacked, Error: p.Error})
-		c.split.refused = fmt.Errorf("%s refused generation %s: %s", p.Instance, p.Generation, p.Error)
-	case p.State == wire.Acked && waiting && p.Generation.Compare(c.split.generation) >= 0 && c.split.missing[p.Instance]:
-		delete(c.split.missing, p.Instance)
-		c.rec.record(journal.Config{Generation: p.Generation.String(), Instance: p.Instance, State: journal.Acked})
-		c.converge(at)
-	case p.State == wire.Converged && waiting && p.Generation.Compare(c.split.generation) >= 0:
-		clear(c.split.missing)
-		c.converge(at)
-	}
-}
-
-func (c *conductor) converge(at time.Duration) {
-	if len(c.split.missing) > 0 || c.split.done {
-		return
-	}
-	c.split.done = true
-	c.rec.record(journal.Config{
-		Generation: c.split.generation.String(), State: journal.Converged, Sidecars: len(c.sidecars),
-		Change: fmt.Sprintf("acknowledged %.1f ms after it was applied", float64((at-c.split.since).Microseconds())/1000),
-	})
-}
-
-// selfCheckError is a self-check that cannot wait until the end.
-type selfCheckError struct{ name, reason string }
-
-func (e selfCheckError) Error() string { return e.name + ": " + e.reason }
-
-func (c *conductor) checkConvergence() error {
-	if c.split.refused != nil {
-		return selfCheckError{"convergence", c.split.refused.Error()}
-	}
-	if c.split.done || c.machine == nil || c.rec.now() < c.split.since+convergeTimeout {
-		return nil
-	}
-	var missing []string
-	for instance := range c.split.missing {
-		missing = append(missing, instance)
-	}
-	slices.Sort(missing)
-	return selfCheckError{"convergence", fmt.Sprintf("%s never acknowledged generation %s (waited %s)", strings.Join(missing, ", "), c.split.generation, convergeTimeout)}
 }
 
 func (c *conductor) recordJudgement(j analyzer.Judgement, now bool) {

@@ -14,7 +14,6 @@ import (
 
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
-	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/rollout"
 )
@@ -35,6 +34,12 @@ type Options struct {
 	Waiting func(what string) (done func())
 	// Keep leaves the environment standing after the verdict until the context ends.
 	Keep bool
+	// Prometheus answers the scenario's queries. nil: the run asks what it has read from the sidecars itself, which it does in any case, to check itself.
+	Prometheus Querier
+	// Timeouts bound what the run waits for. Zero: as the environment needs it.
+	Timeouts Timeouts
+
+	sender loader // of the load; nil: what the mesh offers
 }
 
 // Result is how a run ended.
@@ -52,14 +57,6 @@ type Interrupt struct {
 }
 
 func (i Interrupt) Error() string { return "interrupted by " + i.Signal }
-
-// Bounds of a run's own doing.
-const (
-	teardownTimeout = 20 * time.Second
-	healTimeout     = 5 * time.Second
-	convergeTimeout = 10 * time.Second
-	quietTimeout    = 3 * time.Second
-)
 
 // Run carries out the plan. An error means that not even a journal could be written; everything else is a result.
 func Run(ctx context.Context, o Options) (Result, error) {
@@ -105,33 +102,52 @@ func (c *conductor) started() journal.Started {
 func (c *conductor) conduct(ctx context.Context) Result {
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // of everything that watches, until the environment goes down
 	defer end()
-	if err := c.prepare(); err != nil {
-		return c.conclude(ctx, err)
+	err := c.stand(ctx)
+	if err == nil {
+		err = c.drive(ctx, life)
 	}
-	if err := c.phase("environment", func() error { return c.standUp(ctx) }); err != nil {
-		return c.conclude(ctx, err)
-	}
-	err := c.drive(ctx, life)
 	end()
 	c.watching.Wait()
 	result := c.conclude(ctx, err)
-	if c.Keep {
+	if result.Verdict != Passed && !errors.As(err, new(Interrupt)) && ctx.Err() == nil {
+		c.diagnose()
+	}
+	if c.Keep && c.mesh != nil {
 		c.note("info", "the environment stays until it is interrupted")
 		select {
 		case <-ctx.Done():
 		case <-c.mesh.Failed():
 		}
 	}
-	if err := c.phase("teardown", c.tearDown); err != nil && result.Verdict != Aborted {
+	if err := c.clearUp(); err != nil && result.Verdict != Aborted {
 		return Result{Verdict: Invalid, ExitCode: Invalid.exitCode(), Reason: fmt.Sprintf("%v (the verdict was %s: %s)", err, result.Verdict, result.Reason), Outcome: result.Outcome}
 	}
 	return result
 }
 
+// stand returns when everything stands that load can be sent to.
+func (c *conductor) stand(ctx context.Context) error {
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	early, late := beforeJobs(c.Plan.Scenario.Setup)
+	if err := c.setUp(ctx, early); err != nil {
+		return err
+	}
+	if err := c.phase("environment", func() error { return c.standUp(ctx) }); err != nil {
+		return err
+	}
+	return c.setUp(ctx, late)
+}
+
 // drive is what happens between a mesh that stands and one that may go.
 func (c *conductor) drive(ctx, life context.Context) error {
 	c.watch(life)
-	c.rec.record(journal.Config{Generation: "1", State: journal.Converged, Sidecars: len(c.sidecars), Change: "the first configuration"})
+	if err := c.gather(ctx); err != nil {
+		c.recordSelfCheck(err)
+		return err
+	}
+	c.rec.record(journal.Config{Generation: "1", State: journal.Converged, Sidecars: len(c.there), Change: "the first configuration"})
 	defer c.querying.Wait()
 	driving, stop := context.WithTimeoutCause(ctx, c.Plan.Timeout, guardStop(fmt.Sprintf("the run took longer than its timeout of %s", c.Plan.Timeout)))
 	defer stop()
@@ -150,18 +166,33 @@ type guardStop string
 func (g guardStop) Error() string { return string(g) }
 
 func (c *conductor) standUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.limit.Up, fmt.Errorf("the environment did not stand within %s", c.limit.Up))
+	defer cancel()
 	m, err := c.Environment.Up(ctx, c.deployment(), c)
 	if err != nil {
 		return err
 	}
-	c.mesh, c.sidecars = m, m.Sidecars()
+	c.mesh = m
 	return nil
 }
 
-func (c *conductor) tearDown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), teardownTimeout)
-	defer cancel()
-	return c.mesh.Down(ctx)
+// clearUp takes everything down, and runs what the scenario wants run at its end. An error says what makes the run invalid.
+func (c *conductor) clearUp() error {
+	early, late := afterJobs(c.Plan.Scenario.Teardown)
+	errs := []error{c.tearDown(early)}
+	if c.mesh != nil {
+		err := c.phase("teardown", func() error {
+			ctx, cancel := context.WithTimeoutCause(context.Background(), c.limit.Down, fmt.Errorf("it was not gone within %s", c.limit.Down))
+			defer cancel()
+			return c.mesh.Down(ctx)
+		})
+		if err != nil {
+			c.diagnose()
+		}
+		errs = append(errs, err)
+		c.mesh = nil
+	}
+	return errors.Join(append(errs, c.tearDown(late))...)
 }
 
 // phase records the beginning and the end of a part of the run.
@@ -198,7 +229,7 @@ func (c *conductor) conclude(ctx context.Context, err error) Result {
 		result.Verdict, result.ExitCode, result.Reason = Aborted, Aborted.exitCode(), err.Error()
 	case errors.As(err, &guard):
 		result.Verdict, result.ExitCode, result.Reason = Aborted, Aborted.exitCode(), guard.Error()
-	case errors.As(err, &notReady) && c.isCanary(notReady.Workload):
+	case errors.As(err, &notReady) && c.isCandidate(notReady.Workload.Service, notReady.Workload.Version):
 		result.Verdict, result.ExitCode, result.Reason = Failed, Failed.exitCode(), "the candidate is bad: "+notReady.Error()
 	case err != nil:
 		result.Verdict, result.ExitCode, result.Reason = Invalid, Invalid.exitCode(), err.Error()
@@ -207,9 +238,4 @@ func (c *conductor) conclude(ctx context.Context, err error) Result {
 		result.ExitCode = result.Verdict.exitCode()
 	}
 	return result
-}
-
-func (c *conductor) isCanary(w mesh.Workload) bool {
-	r := c.Plan.Rollout
-	return r != nil && w.Service == r.Service && w.Version == r.Canary
 }

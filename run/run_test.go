@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/analyzer"
+	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/plan"
@@ -86,25 +87,28 @@ func TestProportions(t *testing.T) {
 	}
 }
 
-func TestFaultWindows(t *testing.T) {
+func TestWindows(t *testing.T) {
 	t.Parallel()
-	bySteps := newFaultRun(plan.Fault{Window: plan.Window{FromStep: 2, UntilStep: 4}})
+	bySteps := plan.Window{FromStep: 2, UntilStep: 4}
 	for step, want := range []bool{false, false, true, true, false} {
-		require.Equal(t, want, bySteps.wanted(time.Hour, step), "step %d", step)
+		require.Equal(t, want, opens(bySteps, time.Hour, step), "step %d", step)
 	}
-	byTime := newFaultRun(plan.Fault{Window: plan.Window{Start: time.Second, End: 3 * time.Second}})
+	byTime := plan.Window{Start: time.Second, End: 3 * time.Second}
 	for at, want := range map[time.Duration]bool{0: false, time.Second: true, 2 * time.Second: true, 3 * time.Second: false} {
-		require.Equal(t, want, byTime.wanted(at, 0), at)
+		require.Equal(t, want, opens(byTime, at, 0), at)
 	}
-	next, ok := byTime.nextChange(0)
+	next, ok := nextChange(byTime, 0)
 	require.True(t, ok)
 	require.Equal(t, time.Second, next)
-	next, ok = byTime.nextChange(time.Second)
+	next, ok = nextChange(byTime, time.Second)
 	require.True(t, ok)
 	require.Equal(t, 3*time.Second, next)
-	_, ok = byTime.nextChange(3 * time.Second)
+	_, ok = nextChange(byTime, 3*time.Second)
 	require.False(t, ok)
 }
+
+// nobody takes leases.
+type nobody struct{ leaseholder }
 
 // saboteurFault is a fault of which the executor tells the given account.
 func saboteurFault(a mesh.Accounting) (*conductor, *faultRun) {
@@ -113,9 +117,10 @@ func saboteurFault(a mesh.Accounting) (*conductor, *faultRun) {
 		Fault:      mesh.Fault{ID: "f", From: "a", To: "b", At: mesh.AtRequest, Abort: &mesh.Abort{Status: 503, Share: .1}},
 		MinMatched: 1,
 	})
+	m := &member{Sidecar: env.Sidecar{Workload: mesh.Workload{Service: "a", Namespace: "default", Instance: "a-v1-1"}}, holder: nobody{}}
+	c.members = []*member{m}
 	f.ever = true
-	f.accounts["a-v1-1"], f.settled["a-v1-1"] = a, true
-	c.holders = []holder{{instance: "a-v1-1", service: "a"}}
+	f.accounts[m], f.asked[m], f.settled[m] = a, true, true
 	c.faults = []*faultRun{f}
 	return c, f
 }
@@ -165,7 +170,7 @@ func TestTwoFaultsOnOneEdgeAddUp(t *testing.T) {
 	c, f := saboteurFault(mesh.Accounting{State: mesh.LeaseReleased, Matched: 1000, Aborted: 98})
 	g := newFaultRun(f.Fault)
 	g.ever = true
-	g.accounts["a-v1-1"], g.settled["a-v1-1"] = mesh.Accounting{State: mesh.LeaseReleased, Matched: 902, Aborted: 90}, true
+	g.accounts[c.members[0]], g.settled[c.members[0]] = mesh.Accounting{State: mesh.LeaseReleased, Matched: 902, Aborted: 90}, true
 	c.faults = append(c.faults, g)
 	c.tally.cells[tallyKey{edge: mesh.Edge{From: "a", To: "b"}}] = &tallied{requests: 1000, byFault: 188}
 	for _, one := range c.faults {
@@ -263,4 +268,19 @@ plain: kept2
 	for _, kept := range []string{"kept1", "kept2", "@host/", "x-dev-user: super-secret", "--port"} {
 		require.Contains(t, text, kept)
 	}
+}
+
+// An override names what it sets, and that may be a credential.
+func TestCredentialsInOverridesAreHidden(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"services.a.versions.v1.env.DB_PASSWORD=[redacted]", "services.a.versions.v1.run.image=registry/a:1", "load[0].path=http://[redacted]@host/"},
+		redactSets([]string{"services.a.versions.v1.env.DB_PASSWORD=hunter2", "services.a.versions.v1.run.image=registry/a:1", "load[0].path=http://me:letmein@host/"}))
+}
+
+func TestTimeoutsAreFilledUp(t *testing.T) {
+	t.Parallel()
+	got := Timeouts{Heal: time.Hour}.or(localTimeouts)
+	require.Equal(t, time.Hour, got.Heal)
+	require.Equal(t, localTimeouts.Down, got.Down)
+	require.Equal(t, localTimeouts.Up, got.Up)
 }

@@ -32,8 +32,12 @@ func (s *splitCheck) want(g mesh.Generation) float64 {
 	return share
 }
 
-// watchSplit counts the requests of a block that the roll-out's split sent.
+// watchSplit counts the requests of a block that the roll-out's split sent. While the control plane has not said yet which generation a new split has, the block waits.
 func (c *conductor) watchSplit(b mesh.EvidenceBlock) error {
+	if c.split.asking {
+		c.split.pending = append(c.split.pending, b)
+		return nil
+	}
 	r := c.Plan.Rollout
 	got := map[float64][]uint64{}
 	for _, cell := range b.Cells {

@@ -63,7 +63,12 @@ func (m *Mesh) prepare() error {
 
 // configureAll applies the first configuration and waits until every sidecar has acknowledged it: then all listeners are bound.
 func (m *Mesh) configureAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, convergeTimeout, errSlow)
+	defer cancel()
 	applied, err := m.config.Apply(ctx, wire.Change{Whole: true, Set: m.plan.snapshot})
+	if errors.Is(context.Cause(ctx), errSlow) {
+		return fmt.Errorf("the control plane took no configuration within %s: it was stopped, or the machine stands", convergeTimeout)
+	}
 	if err != nil {
 		return err
 	}
@@ -75,8 +80,6 @@ func (m *Mesh) configureAll(ctx context.Context) error {
 	}
 	what := fmt.Sprintf("%d sidecars to acknowledge generation %s", len(missing), applied.Generation)
 	defer m.watch.Waiting(what)()
-	ctx, cancel := context.WithTimeout(ctx, convergeTimeout)
-	defer cancel()
 	var refused error
 	err = m.config.Watch(ctx, func(p wire.Progress) {
 		switch {
@@ -94,7 +97,7 @@ func (m *Mesh) configureAll(ctx context.Context) error {
 		return refused
 	case len(missing) == 0:
 		return nil
-	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errSlow):
 		return context.Cause(ctx)
 	case err != nil:
 		return err
@@ -103,6 +106,9 @@ func (m *Mesh) configureAll(ctx context.Context) error {
 			strings.Join(slices.Sorted(maps.Keys(missing)), ", "), applied.Generation, convergeTimeout)
 	}
 }
+
+// errSlow is the cause of a wait that was too long.
+var errSlow = errors.New("too slow")
 
 // Configure sets route tables.
 func (m *Mesh) Configure(ctx context.Context, routes ...*mesh.RouteTable) (wire.Applied, error) {

@@ -146,6 +146,8 @@ func (e *Environment) startControl(ctx context.Context, m *Mesh) error {
 
 // listening returns when somebody listens on a socket of the mesh.
 func (m *Mesh) listening(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, convergeTimeout, fmt.Errorf("nobody listens on %s (waited %s)", filepath.Base(socket), convergeTimeout))
+	defer cancel()
 	for {
 		conn, err := wire.Unix(socket)(ctx)
 		if err == nil {

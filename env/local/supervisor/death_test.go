@@ -210,3 +210,23 @@ func mustTable(t *testing.T) []process {
 	require.NoError(t, err)
 	return table
 }
+
+// A supervisor that somebody has stopped answers nothing. Nobody waits for it for long, and nothing of it is left.
+func TestAStoppedSupervisor(t *testing.T) {
+	t.Parallel()
+	root, tag := newRoot(t), newTag(t)
+	s, err := Start(t.Context(), Options{Root: root, RunID: "stuck", Answer: 50 * time.Millisecond})
+	require.NoError(t, err)
+	p := spawnUp(t, s, tag.spec("stubborn"))
+	require.NoError(t, syscall.Kill(s.PID(), syscall.SIGSTOP))
+	_, err = s.Spawn(t.Context(), tag.spec("wait"))
+	require.ErrorIs(t, err, errStuck)
+	require.ErrorIs(t, p.Kill(), errStuck)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err = s.Stop(ctx, 0)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "it did not answer, and was killed")
+	require.True(t, wait(t, p).Lost)
+	tag.requireGone(t, root)
+}

@@ -107,6 +107,8 @@ func (s *Supervisor) spawn(ctx context.Context, spec Spec) (*Process, error) {
 		s.mu.Unlock()
 		return nil, err
 	}
+	timer := time.NewTimer(s.wait)
+	defer timer.Stop()
 	select {
 	case err := <-p.start:
 		if err != nil {
@@ -115,6 +117,8 @@ func (s *Supervisor) spawn(ctx context.Context, spec Spec) (*Process, error) {
 		return p, nil
 	case <-ctx.Done():
 		return nil, errors.Join(context.Cause(ctx), s.abandon(p))
+	case <-timer.C:
+		return nil, fmt.Errorf("%w (waited %s)", errStuck, s.wait)
 	}
 }
 
@@ -231,7 +235,14 @@ func (s *Supervisor) signal(req signalRequest) error {
 	if err := s.link.send(request{Signal: &req}); err != nil {
 		return err // the link is broken: release takes the call
 	}
-	return <-answer
+	timer := time.NewTimer(s.wait)
+	defer timer.Stop()
+	select {
+	case err := <-answer:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("%w (waited %s)", errStuck, s.wait)
+	}
 }
 
 // Stop asks the process to end with SIGTERM, kills it and its group when it has not after the grace or when the context ends, and returns when it has ended.

@@ -23,6 +23,9 @@ const DefaultOrphanGrace = time.Second
 // sweepTimeout bounds the sweep after a supervisor's own death.
 const sweepTimeout = 5 * time.Second
 
+// DefaultAnswer is how long a supervisor may take to answer. It does nothing that takes time, so one that does not answer is stuck: somebody stopped it, or the machine stands.
+const DefaultAnswer = 10 * time.Second
+
 // Options of a supervisor.
 type Options struct {
 	// RunID names the run on this machine: 1 to 48 letters, digits, '_', '-' and '.'. Two runs of one user cannot have the same.
@@ -33,6 +36,8 @@ type Options struct {
 	Hold []*os.File
 	// OrphanGrace is the time between SIGTERM and SIGKILL when the run has died; [DefaultOrphanGrace] when 0.
 	OrphanGrace time.Duration
+	// Answer bounds the wait for an answer of the supervisor; [DefaultAnswer] when 0.
+	Answer time.Duration
 	// Log is the file that the supervisor's own complaints are appended to; none by default.
 	Log string
 	// Executable is a program that calls [Main] first; by default the one that is running.
@@ -42,6 +47,7 @@ type Options struct {
 // Supervisor is the run's side of a supervisor process. Its methods may be called from several goroutines.
 type Supervisor struct {
 	dir  string
+	wait time.Duration // for an answer
 	cmd  *exec.Cmd
 	link *link
 	done chan struct{}
@@ -80,7 +86,7 @@ func start(ctx context.Context, opts Options) (*Supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Supervisor{dir: dir, done: make(chan struct{}), processes: map[uint64]*Process{}, signals: map[uint64]chan error{}}
+	s := &Supervisor{dir: dir, wait: cmp.Or(opts.Answer, DefaultAnswer), done: make(chan struct{}), processes: map[uint64]*Process{}, signals: map[uint64]chan error{}}
 	if err := s.exec(opts); err != nil {
 		return nil, err
 	}
@@ -192,16 +198,34 @@ func (s *Supervisor) Err() error {
 }
 
 // Stop ends every process and every descendant: SIGTERM, then after the grace SIGKILL until none is left; removes the runtime
-// directory; and returns when the supervisor itself is gone. An error says what is left. A context that ends first cuts the grace short, and Stop
-// returns without waiting for the last. Stopping again waits for the same end.
+// directory; and returns when the supervisor itself is gone. An error says what is left. A context that ends first cuts the grace short; a
+// supervisor that is not gone soon after that is stuck: it is killed, and what it leaves is swept. Stopping again waits for the same end.
 func (s *Supervisor) Stop(ctx context.Context, grace time.Duration) error {
 	s.link.send(request{Stop: &stopRequest{grace}}) // refused when the supervisor is gone, which done tells
 	select {
 	case <-s.done:
 		return s.err
 	case <-ctx.Done():
-		s.link.close()
-		return fmt.Errorf("stopping the supervisor: %w", context.Cause(ctx))
+	}
+	s.link.close() // to it, the run has died: it ends everything by itself
+	if !s.goneWithin(DefaultOrphanGrace + time.Second) {
+		s.cmd.Process.Kill() // listen sweeps
+		if s.goneWithin(sweepTimeout + time.Second) {
+			return fmt.Errorf("stopping the supervisor: it did not answer, and was killed: %w", context.Cause(ctx))
+		}
+	}
+	return fmt.Errorf("stopping the supervisor: %w", context.Cause(ctx))
+}
+
+// goneWithin reports whether the supervisor is gone before some time has passed.
+func (s *Supervisor) goneWithin(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
@@ -298,4 +322,7 @@ func (s *Supervisor) release() *stoppedEvent {
 	return s.stopped
 }
 
-var errGone = errors.New("the supervisor is gone")
+var (
+	errGone  = errors.New("the supervisor is gone")
+	errStuck = errors.New("the supervisor does not answer: it was stopped, or the machine stands")
+)

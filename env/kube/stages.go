@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -110,9 +111,10 @@ func (m *Mesh) create(ctx context.Context, object runtime.Object) error {
 
 // claimNamespace makes the applications' namespace, or takes one that is there and that no living run uses.
 func (m *Mesh) claimNamespace(ctx context.Context) error {
-	labels := map[string]string{names.LabelRun: m.deployment.Run, names.LabelInject: names.Enabled, "pod-security.kubernetes.io/audit": "restricted"}
+	labels := map[string]string{names.LabelRun: m.deployment.Run, names.LabelInject: names.Enabled}
 	there, err := m.client.CoreV1().Namespaces().Get(ctx, m.namespace, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
+		labels["pod-security.kubernetes.io/audit"] = "restricted"
 		return m.create(ctx, &corev1.Namespace{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"},
 			ObjectMeta: metav1.ObjectMeta{Name: m.namespace, Labels: labels, Annotations: map[string]string{names.AnnotationExpires: m.system.expires}},
@@ -210,8 +212,37 @@ func (m *Mesh) startControl(ctx context.Context) error {
 		return err
 	}
 	m.spawn(m.renew)
+	if err := m.awaitInjection(ctx); err != nil {
+		return err
+	}
 	m.gateway, err = m.client.CoreV1().Services(m.system.namespace).Get(ctx, names.Gateway, metav1.GetOptions{})
 	return err
+}
+
+// awaitInjection has the API server pretend to make a pod, until that has a sidecar: the nodes' network learns of a new Service a little later than the Service is there, and until then the
+// webhook refuses every pod.
+func (m *Mesh) awaitInjection(ctx context.Context) error {
+	defer m.watch.Waiting("pods to get sidecars")()
+	ctx, cancel := context.WithTimeoutCause(ctx, systemTimeout, fmt.Errorf("the injection webhook did not answer within %s", systemTimeout))
+	defer cancel()
+	probe := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "meshtest-probe-"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "probe", Image: m.system.images.fixture, SecurityContext: restricted()}}},
+	}
+	for {
+		made, err := m.client.CoreV1().Pods(m.namespace).Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		switch {
+		case err == nil && hasSidecar(made):
+			return nil
+		case err != nil && ctx.Err() == nil && !strings.Contains(err.Error(), "webhook"):
+			return nil // whatever refuses it came after the webhook, and says more when there is a workload
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
 }
 
 // followPods begins to follow the pods of the run.

@@ -99,7 +99,6 @@ func (r *rollout) look(ctx context.Context) (done bool, err error) {
 		return true, nil
 	}
 	if stuck := r.refused(d); stuck != nil {
-		stuck.Events = r.events(ctx, func(name string) bool { return strings.HasPrefix(name, r.name) })
 		return false, stuck
 	}
 	return false, r.stuckPod(ctx, d)

@@ -117,7 +117,7 @@ func newCluster(o *clusterOptions, log *slog.Logger) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client of the API server: %w", err)
 	}
-	c.source = discovery.Source{Client: c.client, Dynamic: objects, Namespaces: o.namespaces, System: c.system, Log: log}
+	c.source = discovery.Source{Client: c.client, Dynamic: objects, Discovery: c.client.Discovery(), Namespaces: o.namespaces, System: c.system, Log: log}
 	return c, c.find(o)
 }
 

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -15,7 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	apidiscovery "k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/informers"
@@ -30,14 +31,20 @@ type Source struct {
 	Client     kubernetes.Interface
 	Dynamic    dynamic.Interface             // for Istio's objects; may be nil when there are none
 	Istio      []schema.GroupVersionResource // as IstioKinds finds them
+	Discovery  Catalogue                     // says of kinds that come later; nil: none do
 	Namespaces map[string]string             // of applications: logical names by real ones
 	System     string                        // real name of the mesh's own namespace
 	Key        string                        // see State
 	Log        *slog.Logger
 }
 
+// Catalogue says which kinds an API server has; a [k8s.io/client-go/discovery.DiscoveryInterface] does.
+type Catalogue interface {
+	ServerResourcesForGroupVersion(groupVersion string) (*metav1.APIResourceList, error)
+}
+
 // IstioKinds are those of Istio's kinds that the mesh understands and the API server has, in the newest version of them.
-func IstioKinds(client apidiscovery.DiscoveryInterface) ([]schema.GroupVersionResource, error) {
+func IstioKinds(client Catalogue) ([]schema.GroupVersionResource, error) {
 	for _, version := range []string{"v1", "v1beta1", "v1alpha3"} {
 		gv := schema.GroupVersion{Group: "networking.istio.io", Version: version}
 		list, err := client.ServerResourcesForGroupVersion(gv.String())
@@ -65,10 +72,17 @@ type Informers struct {
 	changed chan struct{} // holds a token when there may be something new
 	synced  chan struct{} // closed when everything that is there is known
 
-	factories                     []factory
-	services, slices, pods, istio []cache.SharedIndexInformer
-	handled                       []cache.InformerSynced
+	services, slices, pods []cache.SharedIndexInformer
+
+	factories []factory              // from here on, changed by Run alone
+	handled   []cache.InformerSynced // of what has to be known at first
+
+	mu    sync.Mutex
+	istio map[schema.GroupVersionResource][]cache.SharedIndexInformer
 }
+
+// lookAgain is how often the API server is asked for kinds that it did not have. Definitions that have just been installed are not all there at once.
+const lookAgain = 5 * time.Second
 
 // factory starts informers and waits until they are gone.
 type factory interface {
@@ -78,31 +92,42 @@ type factory interface {
 
 // NewInformers prepares informers, which do nothing until Run.
 func NewInformers(source Source) (*Informers, error) {
-	i := &Informers{source: source, changed: make(chan struct{}, 1), synced: make(chan struct{})}
+	i := &Informers{source: source, changed: make(chan struct{}, 1), synced: make(chan struct{}), istio: map[schema.GroupVersionResource][]cache.SharedIndexInformer{}}
 	for namespace := range source.Namespaces {
 		f := i.factory(namespace)
 		i.services = append(i.services, f.Core().V1().Services().Informer())
 		i.slices = append(i.slices, f.Discovery().V1().EndpointSlices().Informer())
 		i.pods = append(i.pods, f.Core().V1().Pods().Informer())
-		if len(source.Istio) == 0 {
-			continue
-		}
-		d := dynamicinformer.NewFilteredDynamicSharedInformerFactory(source.Dynamic, 0, namespace, nil)
-		i.factories = append(i.factories, d)
-		for _, kind := range source.Istio {
-			i.istio = append(i.istio, d.ForResource(kind).Informer())
-		}
 	}
 	if _, both := source.Namespaces[source.System]; !both && source.System != "" {
 		gateways := func(o *metav1.ListOptions) { o.LabelSelector = names.LabelRole + "=" + names.RoleGateway }
 		i.pods = append(i.pods, i.factory(source.System, informers.WithTweakListOptions(gateways)).Core().V1().Pods().Informer())
 	}
-	for _, informer := range slices.Concat(i.services, i.slices, i.pods, i.istio) {
+	for _, informer := range slices.Concat(i.services, i.slices, i.pods) {
 		if err := i.follow(informer); err != nil {
-			return nil, fmt.Errorf("preparing to follow the cluster: %w", err)
+			return nil, err
+		}
+	}
+	for _, kind := range source.Istio {
+		if err := i.followKind(kind); err != nil {
+			return nil, err
 		}
 	}
 	return i, nil
+}
+
+// followKind prepares to follow a kind of Istio's in all namespaces.
+func (i *Informers) followKind(kind schema.GroupVersionResource) error {
+	for namespace := range i.source.Namespaces {
+		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(i.source.Dynamic, 0, namespace, nil)
+		informer := f.ForResource(kind).Informer()
+		if err := i.follow(informer); err != nil {
+			return err
+		}
+		i.factories = append(i.factories, f)
+		i.istio[kind] = append(i.istio[kind], informer)
+	}
+	return nil
 }
 
 func (i *Informers) factory(namespace string, options ...informers.SharedInformerOption) informers.SharedInformerFactory {
@@ -116,7 +141,7 @@ func (i *Informers) follow(informer cache.SharedIndexInformer) error {
 	news := func(any) { i.notify() }
 	handler, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: news, UpdateFunc: func(_, now any) { news(now) }, DeleteFunc: news})
 	if err != nil {
-		return err
+		return fmt.Errorf("preparing to follow the cluster: %w", err)
 	}
 	i.handled = append(i.handled, handler.HasSynced)
 	lost := func(ctx context.Context, r *cache.Reflector, err error) {
@@ -136,20 +161,60 @@ func (i *Informers) notify() {
 
 // Run follows the cluster until ctx ends, and returns when nothing that it started is left.
 func (i *Informers) Run(ctx context.Context) {
-	var waiting sync.WaitGroup
-	for _, f := range i.factories {
-		f.Start(ctx.Done())
+	i.start(ctx)
+	if cache.WaitForCacheSync(ctx.Done(), i.handled...) {
+		close(i.synced)
 	}
-	waiting.Go(func() {
-		if cache.WaitForCacheSync(ctx.Done(), i.handled...) {
-			close(i.synced)
+	for i.source.Discovery != nil && pause(ctx, lookAgain) {
+		if err := i.findKinds(); err != nil {
+			i.source.Log.Warn("looking for kinds that are new", "error", err)
 		}
-	})
+		i.start(ctx)
+	}
 	<-ctx.Done()
-	waiting.Wait()
 	for _, f := range i.factories {
 		f.Shutdown()
 	}
+}
+
+// start starts what does not run yet.
+func (i *Informers) start(ctx context.Context) {
+	for _, f := range i.factories {
+		f.Start(ctx.Done())
+	}
+}
+
+// pause waits, and reports whether ctx goes on.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// findKinds follows kinds that the API server did not have before.
+func (i *Informers) findKinds() error {
+	kinds, err := IstioKinds(i.source.Discovery)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, kind := range kinds {
+		another := func(known schema.GroupVersionResource) bool { return known.Resource == kind.Resource }
+		if slices.ContainsFunc(slices.Collect(maps.Keys(i.istio)), another) {
+			continue // also in another version, which has the same objects
+		}
+		i.source.Log.Info("following a kind that is new", "kind", kind.String())
+		if err := i.followKind(kind); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Synced is closed when everything that is there is known. State is of use from then on.
@@ -160,10 +225,13 @@ func (i *Informers) Changed() <-chan struct{} { return i.changed }
 
 // State is what is there now.
 func (i *Informers) State() State {
+	i.mu.Lock()
+	istio := slices.Concat(slices.Collect(maps.Values(i.istio))...)
+	i.mu.Unlock()
 	return State{
 		Namespaces: i.source.Namespaces, System: i.source.System, Key: i.source.Key,
 		Services: stored[*corev1.Service](i.services), Slices: stored[*discoveryv1.EndpointSlice](i.slices),
-		Pods: stored[*corev1.Pod](i.pods), Istio: stored[*unstructured.Unstructured](i.istio),
+		Pods: stored[*corev1.Pod](i.pods), Istio: stored[*unstructured.Unstructured](istio),
 	}
 }
 

@@ -1,17 +1,24 @@
 package discovery
 
 import (
+	"context"
 	"errors"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	fakediscovery "k8s.io/client-go/discovery/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"meshtest.dev/meshtest/env/kube/discovery/apitest"
 	"meshtest.dev/meshtest/env/kube/names"
 )
 
@@ -80,4 +87,63 @@ func TestSlimPodsMeanTheSame(t *testing.T) {
 	}
 	overlay := said(saidEdge(1))
 	require.Equal(t, built(t, whole, overlay), built(t, slimmed, overlay))
+}
+
+// catalogue has the kinds of one version.
+type catalogue struct {
+	mu   sync.Mutex
+	list *metav1.APIResourceList
+}
+
+func (c *catalogue) set(list *metav1.APIResourceList) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = list
+}
+
+func (c *catalogue) ServerResourcesForGroupVersion(version string) (*metav1.APIResourceList, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.list == nil || c.list.GroupVersion != version {
+		return nil, apierrors.NewNotFound(schema.GroupResource{}, version)
+	}
+	return c.list, nil
+}
+
+// TestKindsThatComeLater: definitions that are installed while a mesh runs, or become known one after the other, are not overlooked.
+func TestKindsThatComeLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, api := newAPI(), &catalogue{}
+		has := func(version string, kinds ...string) {
+			l := &metav1.APIResourceList{GroupVersion: "networking.istio.io/" + version}
+			for _, kind := range kinds {
+				l.APIResources = append(l.APIResources, metav1.APIResource{Name: strings.ToLower(kind) + "s", Kind: kind})
+			}
+			api.set(l)
+		}
+		objects := a.Dynamic.Resource(apitest.Istio[1]).Namespace(real)
+		_, err := objects.Create(t.Context(), newObject(t, 1, reviewsRule), metav1.CreateOptions{})
+		require.NoError(t, err)
+		i, err := NewInformers(Source{Client: a, Dynamic: a.Dynamic, Discovery: api, Namespaces: map[string]string{real: logical}, System: system, Log: silent})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); i.Run(ctx) }()
+		<-i.Synced()
+		require.Empty(t, i.State().Istio)
+
+		has("v1", "Gateway")
+		time.Sleep(lookAgain + time.Second) // of the bubble's clock
+		require.Empty(t, i.State().Istio)
+		has("v1", "Gateway", "DestinationRule")
+		time.Sleep(lookAgain)
+		synctest.Wait()
+		require.Len(t, i.State().Istio, 1)
+		has("v1beta1", "Gateway", "DestinationRule")
+		time.Sleep(2 * lookAgain)
+		require.Len(t, i.State().Istio, 1, "no object counts twice")
+		cancel()
+		<-done
+	})
 }

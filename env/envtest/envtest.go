@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,11 +17,12 @@ import (
 
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/env"
+	"meshtest.dev/meshtest/env/capability"
 	"meshtest.dev/meshtest/mesh"
 )
 
 // patience bounds what the contract waits for.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Contract runs the tests. Each gets an environment of its own from make.
 func Contract(t *testing.T, make func(t *testing.T) env.Environment) {
@@ -118,6 +120,40 @@ func down(t *testing.T, m env.Mesh) {
 // get asks the service through the edge.
 func get(t *testing.T, m env.Mesh) (int, string) {
 	t.Helper()
+	return ask(t, m, "contract-1")
+}
+
+// Assignment is which version answers which of n requests, by their keys, when the split sends three of ten to v2. It depends on nothing but the seed, so every environment gives the same.
+func Assignment(t *testing.T, e env.Environment, seed uint64, n int) map[string]string {
+	d := deployment(t, env.Program{Fixture: "chain"})
+	for name, in := range d.Snapshot.Inbound {
+		seeded := *in
+		seeded.Seed = seed
+		d.Snapshot.Inbound[name] = &seeded
+	}
+	split := table("v1")
+	split.Routes[0].Split[0].Weight = 7
+	split.Routes[0].Split = append(split.Routes[0].Split, mesh.Destination{Host: host, Port: 8080, Subset: "v2", Weight: 3})
+	d.Snapshot.Routes[mesh.HostPort(host, 8080)] = split
+	m, _ := up(t, e, d)
+	answered := map[string]string{}
+	for i := range n {
+		key := fmt.Sprintf("users-%d", i+1)
+		status, body := ask(t, m, key)
+		require.Equal(t, http.StatusOK, status)
+		for _, version := range []string{"v1", "v2"} {
+			if strings.Contains(body, "app-"+version) {
+				answered[key] = version
+			}
+		}
+	}
+	down(t, m)
+	require.Len(t, answered, n)
+	return answered
+}
+
+func ask(t *testing.T, m env.Mesh, key string) (int, string) {
+	t.Helper()
 	address, ok := m.Entry(host, 8080)
 	require.True(t, ok)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -127,7 +163,7 @@ func get(t *testing.T, m env.Mesh) (int, string) {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://app:8080/", nil)
 	require.NoError(t, err)
 	request.Header.Set(mesh.HeaderToken, m.Token())
-	request.Header.Set(mesh.HeaderRequestID, "contract-1")
+	request.Header.Set(mesh.HeaderRequestID, key)
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()
@@ -183,12 +219,17 @@ func reroutes(t *testing.T, e env.Environment) {
 
 func notReady(t *testing.T, e env.Environment) {
 	w := &watcher{states: map[string]env.ProcessState{}}
-	_, err := e.Up(t.Context(), deployment(t, env.Program{Command: []string{"sh", "-c", "echo because of me; exit 7"}}), w)
+	program, says := env.Program{Command: []string{"sh", "-c", "echo because of me; exit 7"}}, []string{"exit code 7", "because of me"}
+	if !e.Capabilities().Has(capability.Command) {
+		program, says = env.Program{Image: "localhost/nobody/made-this:1"}, []string{"localhost/nobody/made-this:1", "cannot be had"}
+	}
+	_, err := e.Up(t.Context(), deployment(t, program), w)
 	var bad *env.NotReady
 	require.ErrorAs(t, err, &bad)
 	require.Equal(t, "app", bad.Workload.Service)
-	require.ErrorContains(t, err, "exit code 7")
-	require.ErrorContains(t, err, "because of me")
+	for _, text := range says {
+		require.ErrorContains(t, err, text)
+	}
 	require.Empty(t, w.living())
 }
 

@@ -34,6 +34,7 @@ const (
 	systemTimeout   = 90 * time.Second // for the control plane, the gateway and the load agent to be ready
 	convergeTimeout = 30 * time.Second // for every sidecar to have the whole configuration
 	downTimeout     = 90 * time.Second
+	lastNews        = 5 * time.Second // for the end of pods that are gone to be heard
 )
 
 // Options say which cluster, and how the mesh stands in it.

@@ -265,8 +265,10 @@ func (m *Mesh) Down(ctx context.Context) error {
 		if m.ownCluster {
 			m.stop()
 			errs = append(errs, m.cluster.Delete(ctx))
+			m.awaitNoPods(ctx)
 		} else {
 			errs = append(errs, m.undoAll(ctx))
+			m.awaitNoPods(ctx)
 			m.stop()
 		}
 		if m.forward != nil {
@@ -280,6 +282,20 @@ func (m *Mesh) Down(ctx context.Context) error {
 		}
 	})
 	return m.downErr
+}
+
+// awaitNoPods waits until we, too, have heard that the pods are gone, and tells of those of which we have not: their cluster is gone with them.
+func (m *Mesh) awaitNoPods(ctx context.Context) {
+	if m.pods == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastNews)
+	defer cancel()
+	all := func(*corev1.Pod) bool { return true }
+	left, _ := m.pods.await(ctx, all, func(left []*corev1.Pod) bool { return len(left) == 0 || m.ownCluster })
+	for _, p := range left {
+		m.tellProcess(p, env.ProcessExited, "its cluster is gone")
+	}
 }
 
 // undoAll takes back what was done to the cluster, all at once: nothing of it needs the rest to go.

@@ -1,138 +1,203 @@
 //go:build e2e
 
-package forward_test
+package forward
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
-	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"meshtest.dev/meshtest/env/kube/apply"
 	"meshtest.dev/meshtest/env/kube/cluster"
-	"meshtest.dev/meshtest/env/kube/forward"
 	"meshtest.dev/meshtest/env/kube/images"
-	"meshtest.dev/meshtest/internal/testbin"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	testbin.Remove()
-	os.Exit(code)
-}
-
-// TestForward makes a real cluster, brings an image into it, starts it, and calls it through the API server.
+// TestForward makes a real cluster, brings a program into it, and talks to it through the API server. It measures too:
+//
+//	eval "$(hack/kind-offline/up)" && go test -tags e2e -run TestForward -v ./env/kube/forward
 func TestForward(t *testing.T) {
 	if os.Getenv(cluster.EnvImage) == "" {
-		t.Skip(cluster.EnvImage + " is not set")
+		t.Skip(cluster.EnvImage + " is not set: see hack/kind-offline/up")
 	}
-	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	c, err := cluster.Create(t.Context(), cluster.Options{Name: "meshtest-forward-test", Wait: time.Minute})
+	c, err := cluster.Create(t.Context(), cluster.Options{Name: "mt-forward-test", Wait: 2 * time.Minute})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Delete(context.Background())) })
-	image, err := images.Build(filepath.Join(testbin.Dir(t), "meshtest-fixture"), "meshtest-fixture", "localhost/alias:1")
-	require.NoError(t, err)
-	nodes, err := c.Nodes()
-	require.NoError(t, err)
-	for range 2 { // the second time there is nothing to bring
-		require.NoError(t, images.Load(t.Context(), nodes, image))
-	}
 	config, err := c.RestConfig()
 	require.NoError(t, err)
-	pod := start(t, config)
-	f, err := forward.New(config)
+	applier, err := apply.New(config)
+	require.NoError(t, err)
+	ref := program(t, c)
+	start(t, applier, ref)
+	f, err := New(config)
 	require.NoError(t, err)
 	t.Cleanup(f.Close)
+	dial := func(t *testing.T, port int) net.Conn {
+		conn, err := f.Dial("default", "peer", port)(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		return conn
+	}
 
-	t.Run("requests", func(t *testing.T) {
-		client := &http.Client{Transport: &http.Transport{DialContext: dialer(f.Dial("default", pod, 8080))}}
+	t.Run("round trips", func(t *testing.T) {
+		conn, one := dial(t, 7001), make([]byte, 1)
+		var took []time.Duration
+		for range 2000 {
+			began := time.Now()
+			_, err := conn.Write(one)
+			require.NoError(t, err)
+			_, err = io.ReadFull(conn, one)
+			require.NoError(t, err)
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		t.Logf("a byte and back: median %v, 99 %% %v", took[len(took)/2], took[len(took)*99/100])
+	})
+	t.Run("opening", func(t *testing.T) {
 		began := time.Now()
-		const n = 200
-		for range n {
-			answer(t, client)
+		for range 50 {
+			conn := dial(t, 7001)
+			_, err := conn.Write([]byte("x"))
+			require.NoError(t, err)
+			_, err = io.ReadFull(conn, make([]byte, 1))
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
 		}
-		t.Logf("%d requests, %v each", n, time.Since(began)/n)
-		var callers sync.WaitGroup
-		for range 20 {
-			callers.Go(func() { answer(t, client) })
+		t.Logf("a connection and a byte and back: %v", time.Since(began)/50)
+	})
+	t.Run("down", func(t *testing.T) {
+		conn, began := dial(t, 7002), time.Now()
+		_, err := io.CopyN(io.Discard, conn, 256<<20)
+		require.NoError(t, err)
+		t.Logf("down: %.0f MB/s", 256/time.Since(began).Seconds())
+		require.NoError(t, conn.Close())
+	})
+	t.Run("up, and a closed half", func(t *testing.T) {
+		conn, began := dial(t, 7003), time.Now()
+		block := make([]byte, 1<<20)
+		for range 256 {
+			_, err := conn.Write(block)
+			require.NoError(t, err)
 		}
-		callers.Wait()
+		t.Logf("up: %.0f MB/s", 256/time.Since(began).Seconds())
+		require.NoError(t, conn.(interface{ CloseWrite() error }).CloseWrite())
+		_, err := io.ReadAll(conn) // the runtime does not tell the application that a half is closed, but ends the connection
+		require.NoError(t, err)
+	})
+	t.Run("many at once", func(t *testing.T) {
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				conn, err := f.Dial("default", "peer", 7001)(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				sent, got := bytes.Repeat([]byte{byte(i)}, 50_000), make([]byte, 50_000)
+				go func() { _, _ = conn.Write(sent) }()
+				if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(sent, got) {
+					t.Errorf("connection %d: %v", i, err)
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("100 connections with 50 kB each way: %v", time.Since(began))
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		conn, err := f.Dial("default", pod, 9)(t.Context())
-		require.NoError(t, err)
-		defer conn.Close()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-		_, err = conn.Read(make([]byte, 1))
-		require.ErrorContains(t, err, "port 9")
-		client := &http.Client{Transport: &http.Transport{DialContext: dialer(f.Dial("default", pod, 8080))}}
-		answer(t, client)
+		_, err := io.ReadAll(dial(t, 9))
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	})
 	t.Run("a deadline", func(t *testing.T) {
-		conn, err := f.Dial("default", pod, 8080)(t.Context())
-		require.NoError(t, err)
-		defer conn.Close()
+		conn := dial(t, 7001)
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-		_, err = conn.Read(make([]byte, 1))
+		_, err := conn.Read(make([]byte, 1))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	})
 	t.Run("no such pod", func(t *testing.T) {
-		_, err := f.Dial("default", "nobody", 8080)(t.Context())
-		require.ErrorContains(t, err, "pod nobody in namespace default")
+		_, err := f.Dial("default", "nobody", 80)(t.Context())
+		require.ErrorContains(t, err, `reaching port 80 of pod nobody in namespace default: asking the API server: pods "nobody" not found`)
+	})
+	t.Run("without WebSockets", func(t *testing.T) { overSPDY(t, config) })
+	t.Run("a pod that goes, and comes again", func(t *testing.T) {
+		conn := dial(t, 7001)
+		client, err := kubernetes.NewForConfig(config)
+		require.NoError(t, err)
+		none := int64(0)
+		require.NoError(t, client.CoreV1().Pods("default").Delete(t.Context(), "peer", metav1.DeleteOptions{GracePeriodSeconds: &none}))
+		_, err = conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+		t.Logf("it ended with: %v", err)
+		start(t, applier, ref)
+		again := dial(t, 7001)
+		_, err = again.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = io.ReadFull(again, make([]byte, 1))
+		require.NoError(t, err)
 	})
 }
 
-func dialer(dial func(context.Context) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
+// overSPDY asks a real API server as an older one is asked.
+func overSPDY(t *testing.T, config *rest.Config) {
+	f, err := New(config)
+	require.NoError(t, err)
+	at := f.client.CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("peer").SubResource("portforward").URL()
+	conn, raw, err := plain(t.Context(), config, at)
+	require.NoError(t, err)
+	l := newLink(pod{"default", "peer"})
+	l.establish(conn, raw, nil)
+	defer l.end()
+	p, err := l.open(t.Context(), 7001)
+	require.NoError(t, err)
+	_, err = p.data.Write([]byte("x"))
+	require.NoError(t, err)
+	_, err = io.ReadFull(p.data, make([]byte, 1))
+	require.NoError(t, err)
 }
 
-func answer(t *testing.T, client *http.Client) {
-	response, err := client.Get("http://pod/")
+// program packs the application and brings it into the cluster.
+func program(t *testing.T, c *cluster.Cluster) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "peer")
+	build := exec.Command("go", "build", "-o", binary, "./testdata/peer")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	output, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	image, err := images.Build(binary, "meshtest-forward-peer")
 	require.NoError(t, err)
-	defer response.Body.Close()
-	_, err = io.Copy(io.Discard, response.Body)
+	nodes, err := c.Nodes()
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.NoError(t, images.Load(t.Context(), nodes, image))
+	return image.Ref
 }
 
-// start runs the image under its alias, and returns the name of its pod when it is ready.
-func start(t *testing.T, config *rest.Config) string {
-	applier, err := apply.New(config)
-	require.NoError(t, err)
-	labels := map[string]string{"app": "echo"}
-	objects, err := apply.Convert(&appsv1.Deployment{
-		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Name: "echo", Namespace: "default"},
-		Spec: appsv1.DeploymentSpec{
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{
-				Name: "app", Image: "localhost/alias:1", ImagePullPolicy: corev1.PullNever, Args: []string{"echo"},
-				Env:            []corev1.EnvVar{{Name: "HOST", Value: "0.0.0.0"}, {Name: "PORT", Value: "8080"}},
-				ReadinessProbe: &corev1.Probe{PeriodSeconds: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt(8080)}}},
-			}}}},
-		},
+// start starts the application's pod and returns when it is ready.
+func start(t *testing.T, applier *apply.Applier, ref string) {
+	t.Helper()
+	objects, err := apply.Convert(&corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: metav1.ObjectMeta{Name: "peer", Namespace: "default"},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: ref, ImagePullPolicy: corev1.PullNever}}},
 	})
 	require.NoError(t, err)
 	require.NoError(t, applier.Apply(t.Context(), objects...))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, applier.Rollout(ctx, "default", "echo"))
-	client, err := kubernetes.NewForConfig(config)
-	require.NoError(t, err)
-	pods, err := client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=echo"})
-	require.NoError(t, err)
-	require.Len(t, pods.Items, 1)
-	return pods.Items[0].Name
+	require.NoError(t, applier.PodReady(ctx, "default", "peer"))
 }

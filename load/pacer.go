@@ -63,10 +63,13 @@ func seconds(s float64) (time.Duration, bool) {
 	return time.Duration(ns), true
 }
 
-// checkRate is nil when r can be a rate in hits per second: finite and not negative.
+// MaxRate bounds every rate, in hits per second: far above what one process can send, and low enough that no arithmetic overflows.
+const MaxRate = 1e6
+
+// checkRate is nil when r can be a rate in hits per second.
 func checkRate(what string, r float64) error {
-	if math.IsNaN(r) || math.IsInf(r, 0) || r < 0 {
-		return fmt.Errorf("%s is %v hits/s: want a finite number, 0 or more", what, r)
+	if !(r >= 0 && r <= MaxRate) {
+		return fmt.Errorf("%s is %v hits/s: want a number from 0 to %.0f", what, r, MaxRate)
 	}
 	return nil
 }

@@ -12,11 +12,12 @@ import (
 //
 // Arrivals are drawn in order and remembered, 8 bytes each.
 func Poisson(c Curve, seed uint64) Pacer {
-	return &poisson{Curve: c, rng: rand.New(rand.NewPCG(seed, 0))}
+	return &poisson{Curve: c, seed: seed, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
 type poisson struct {
 	Curve
+	seed uint64
 	mu   sync.Mutex
 	rng  *rand.Rand
 	last float64

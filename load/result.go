@@ -12,11 +12,12 @@ const LateAfter = 100 * time.Millisecond
 
 // A Result says what became of a stream.
 type Result struct {
-	Stream  string
-	Start   time.Time
-	End     time.Duration // of the schedule, after Start: its Duration, or when it was stopped
-	Elapsed time.Duration // until everything was answered or given up
-	Stopped bool          // the context ended before the Duration; always true for a stream without one
+	Stream     string
+	Start      time.Time
+	StartError time.Duration // Start is right to within this: 0 when the load ran in this process, else what the estimate of another clock may be off
+	End        time.Duration // of the schedule, after Start: its Duration, or when it was stopped
+	Elapsed    time.Duration // until everything was answered or given up
+	Stopped    bool          // the context ended before the Duration; always true for a stream without one
 
 	Scheduled uint64 // hits that the schedule has before End
 	Saturated uint64 // requests that took the last of MaxInFlight places: whoever came next had to wait

@@ -24,12 +24,18 @@ import (
 //
 // An error means that the stream cannot be sent. That nobody answers is no error but a Result.
 func Run(ctx context.Context, s Stream, sink func(Record)) (*Result, error) {
-	if err := errors.Join(s.Validate(), ctx.Err()); err != nil {
+	return RunWithin(context.WithoutCancel(ctx), ctx, s, sink)
+}
+
+// RunWithin is [Run] for a load that somebody may lose interest in. When life ends the grace is over at once: nothing more is sent, and what is under way is given up, as
+// Unanswered.
+func RunWithin(life, ctx context.Context, s Stream, sink func(Record)) (*Result, error) {
+	if err := errors.Join(s.Validate(), ctx.Err(), life.Err()); err != nil {
 		return nil, fmt.Errorf("start the load: %w", err)
 	}
 	r := newRunner(s.withDefaults(), time.Now())
 	flushed := r.flush(sink)
-	answered := r.attack(ctx)
+	answered := r.attack(life, ctx)
 	close(r.queue)
 	<-flushed
 	return r.result(s.Duration, answered)
@@ -63,7 +69,7 @@ func newRunner(s Stream, start time.Time) *runner {
 func (r *runner) since() time.Duration { return time.Since(r.start) }
 
 // attack lets vegeta send the stream and returns how many hits it made.
-func (r *runner) attack(ctx context.Context) (hits uint64) {
+func (r *runner) attack(life, ctx context.Context) (hits uint64) {
 	requests, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	defer r.exchange.transport.CloseIdleConnections()
@@ -77,7 +83,7 @@ func (r *runner) attack(ctx context.Context) (hits uint64) {
 
 	deadline := newDeadline(r.stream.Duration, r.stream.Grace)
 	defer deadline.Stop()
-	ended := ctx.Done()
+	ended, lost := ctx.Done(), life.Done()
 	for {
 		select {
 		case _, open := <-results:
@@ -89,8 +95,12 @@ func (r *runner) attack(ctx context.Context) (hits uint64) {
 			ended = nil
 			r.schedule.stop()
 			deadline.Reset(r.stopping())
+		case <-lost:
+			ended, lost = nil, nil
+			r.schedule.stop()
+			deadline.Reset(0)
 		case <-deadline.C:
-			ended = nil
+			ended, lost = nil, nil
 			close(r.schedule.cut)
 			attacker.Stop()
 			giveUp()

@@ -10,9 +10,10 @@ import (
 // Wave is the shape of a [Sine] schedule: Mean + Amplitude * sin(2*pi*t/Period + Phase), in hits per second. Phase is in
 // radians: 0 starts at the mean going up, pi/2 at the peak.
 type Wave struct {
-	Mean, Amplitude float64
-	Period          time.Duration
-	Phase           float64
+	Mean      float64       `json:"mean"`
+	Amplitude float64       `json:"amplitude"`
+	Period    time.Duration `json:"period"`
+	Phase     float64       `json:"phase,omitempty"`
 }
 
 // Sine is a rate that swings around its mean. The amplitude is at most the mean, so that the rate is never negative.

@@ -10,8 +10,8 @@ import (
 
 // Step is one stretch of a [Steps] schedule: Rate hits per second For that long. Rate may be 0: a pause.
 type Step struct {
-	Rate float64
-	For  time.Duration
+	Rate float64       `json:"rate"`
+	For  time.Duration `json:"for,omitempty"`
 }
 
 // Steps runs through steps in turn. The schedule ends with the last one, unless that has no duration: then it goes on.
@@ -26,6 +26,9 @@ func Steps(steps ...Step) (Curve, error) {
 		last := i == len(steps)-1
 		if s.For < 0 || s.For == 0 && !last {
 			return nil, fmt.Errorf("%s takes %v: want more than 0", what, s.For)
+		}
+		if s.For > Forever-c.length() {
+			return nil, fmt.Errorf("%s takes %v: all together take more than %v", what, s.For, Forever)
 		}
 		if s.For == 0 {
 			s.For = Forever - c.length()

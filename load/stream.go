@@ -56,12 +56,17 @@ type Stream struct {
 	// Capture names response headers whose values go into the Record.
 	Capture []string
 
-	// Dial replaces the way to a connection, as DialUnix and DialTo do.
+	// Address is a TCP address, host:port, to connect to whatever the URL's host. Empty: the URL's host.
+	Address string
+	// Dial replaces the way to a connection, as DialUnix does. A stream with one cannot be sent to another process, and Address must be empty.
 	Dial DialFunc
 }
 
 // A StatusRange holds the statuses from Min to Max, both included.
-type StatusRange struct{ Min, Max int }
+type StatusRange struct {
+	Min int `json:"min"`
+	Max int `json:"max"`
+}
 
 // DialFunc opens a connection for a URL's host and port.
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
@@ -108,6 +113,11 @@ func (s Stream) Validate() error {
 		add(r.Min > r.Max, "expected statuses %d to %d: no such range", r.Min, r.Max)
 	}
 	add(s.Pacer == nil, "no schedule")
+	if s.Address != "" {
+		_, _, err := net.SplitHostPort(s.Address)
+		add(err != nil, "address: %w", err)
+		add(s.Dial != nil, "both an address and a way to dial")
+	}
 	add(s.Duration < 0 || s.Timeout < 0 || s.Grace < 0, "negative duration, timeout or grace")
 	add(s.MaxInFlight < 0 || s.MaxBody < 0 || s.Queue < 0, "negative bound")
 	if len(wrong) > 0 {
@@ -134,7 +144,10 @@ func (s Stream) withDefaults() Stream {
 		s.Expect = []StatusRange{{200, 399}}
 	}
 	s.Headers = canonical(s.Headers)
-	if s.Dial == nil {
+	switch {
+	case s.Address != "":
+		s.Dial = DialTo(s.Address)
+	case s.Dial == nil:
 		s.Dial = new(net.Dialer).DialContext
 	}
 	return s

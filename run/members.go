@@ -19,6 +19,7 @@ type member struct {
 	holder leaseholder // nil: none of the plan's faults is executed here
 	joined time.Duration
 	leave  context.CancelFunc // ends what watches it
+	read   chan struct{}      // closed when its metrics have been read for the last time
 
 	gone     bool
 	departed chan struct{} // closed when it has gone
@@ -84,7 +85,7 @@ func (c *conductor) hearOf(life context.Context, told env.Member) {
 func (c *conductor) join(life context.Context, s env.Sidecar) {
 	watching, leave := context.WithCancel(life)
 	m := &member{
-		Sidecar: s, leave: leave, joined: c.rec.now(), departed: make(chan struct{}),
+		Sidecar: s, leave: leave, joined: c.rec.now(), departed: make(chan struct{}), read: make(chan struct{}),
 		source: &source{instance: s.Workload.Instance, next: 1, seen: map[mesh.Edge]mesh.EdgeCount{}},
 	}
 	c.members = append(c.members, m)
@@ -111,13 +112,23 @@ func (c *conductor) depart(m *member, reason string) {
 	}
 }
 
-// scrape reads a sidecar's metrics until ctx ends.
+// scrape reads a sidecar's metrics until ctx ends. Those of one before it by the same name come first: they are the same series.
 func (c *conductor) scrape(ctx context.Context, m *member) {
 	target := metrics.Target{
 		URL: m.Metrics.URL, Dial: m.Metrics.Dial, Interval: scrapeInterval,
 		Labels: map[string]string{"job": "sidecars", "instance": m.instance()},
 	}
+	var before []chan struct{}
+	for _, other := range c.members {
+		if other != m && other.instance() == m.instance() {
+			before = append(before, other.read)
+		}
+	}
 	c.watching.Go(func() {
+		defer close(m.read)
+		for _, read := range before {
+			<-read
+		}
 		if err := c.scraper.Run(ctx, target); err != nil {
 			c.tell(ctx, func() { c.note("warning", err.Error()) })
 		}

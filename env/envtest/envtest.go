@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -198,7 +199,8 @@ func reroutes(t *testing.T, e env.Environment) {
 	m, _ := up(t, e, deployment(t, env.Program{Fixture: "chain"}))
 	applied, err := m.Configure(t.Context(), table("v2"))
 	require.NoError(t, err)
-	require.Contains(t, applied.Affected, env.Edge)
+	edge := slices.IndexFunc(m.Sidecars(), func(s env.Sidecar) bool { return s.Workload.Name == env.Edge })
+	require.Contains(t, applied.Affected, m.Sidecars()[edge].Workload.Instance)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	converged := false

@@ -15,6 +15,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/env/capability"
 	"meshtest.dev/meshtest/env/kube/apply"
@@ -149,6 +152,7 @@ func (m *Mesh) openCluster(ctx context.Context) (err error) {
 
 // connect makes the clients.
 func (m *Mesh) connect(context.Context) (err error) {
+	klog.SetLogger(logr.Discard()) // the clients' libraries talk into the narration otherwise; their errors reach us anyway
 	m.config = tuned(m.config)
 	if m.client, err = newClient(m.config); err != nil {
 		return err

@@ -49,6 +49,10 @@ func (c *cluster) run(ctx context.Context) error {
 		return err
 	}
 	c.reviewer = discovery.NewReviewer(c.client, append(slices.Sorted(maps.Keys(c.source.Namespaces)), c.system)...)
+	listeners, err := c.open(names.PortReady, names.PortMonitor, names.PortWebhook)
+	if err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -60,10 +64,10 @@ func (c *cluster) run(ctx context.Context) error {
 			}
 		})
 	}
+	serve(func(ctx context.Context) error { return c.serveHTTP(ctx, listeners[0], c.health()) })
+	serve(func(ctx context.Context) error { return c.serveHTTP(ctx, listeners[1], c.metrics()) })
+	serve(func(ctx context.Context) error { return c.serveHTTP(ctx, c.secure(listeners[2]), c.webhook()) })
 	serve(func(ctx context.Context) error { informers.Run(ctx); return nil })
-	serve(func(ctx context.Context) error { return c.serveHTTP(ctx, names.PortReady, c.health()) })
-	serve(func(ctx context.Context) error { return c.serveHTTP(ctx, names.PortMonitor, c.metrics()) })
-	serve(c.serveWebhook)
 	err = c.compete(ctx, informers)
 	stopServing()
 	services.Wait()
@@ -128,37 +132,44 @@ func (c *cluster) health() http.Handler {
 	return mux
 }
 
-// serveWebhook has pods injected.
-func (c *cluster) serveWebhook(ctx context.Context) error {
-	listener, err := c.listen(names.PortWebhook)
-	if err != nil {
-		return fmt.Errorf("listening for the API server: %w", err)
-	}
+// webhook has pods injected.
+func (c *cluster) webhook() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(names.PathInject, inject.Handler(func() inject.Config { return c.inject }))
-	secured := tls.NewListener(listener, &tls.Config{
+	return mux
+}
+
+// secure is for the API server.
+func (c *cluster) secure(listener net.Listener) net.Listener {
+	return tls.NewListener(listener, &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.secrets.certificate() },
 		NextProtos:     []string{"http/1.1"},
 	})
-	return serveUntil(ctx, secured, mux, c.log)
 }
 
-func (c *cluster) serveHTTP(ctx context.Context, port int, handler http.Handler) error {
-	listener, err := c.listen(port)
-	if err != nil {
-		return fmt.Errorf("listening on port %d: %w", port, err)
+// open listens on several ports, all or none.
+func (c *cluster) open(ports ...int) (all []net.Listener, err error) {
+	for _, port := range ports {
+		listener, err := c.listen(port)
+		if err != nil {
+			for _, l := range all {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, fmt.Errorf("listening on port %d: %w", port, err)
+		}
+		all = append(all, listener)
 	}
-	return serveUntil(ctx, listener, handler, c.log)
+	return all, nil
 }
 
 // farewell is how long answers in progress may take when the server ends.
 const farewell = 2 * time.Second
 
-// serveUntil serves until ctx ends, and returns when nobody is being answered any more.
-func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
+// serveHTTP serves until ctx ends, and returns when nobody is being answered any more.
+func (c *cluster) serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan struct{})
 	end := context.AfterFunc(ctx, func() {

@@ -71,38 +71,44 @@ func (c *conductor) tearDown(hooks []spec.Hook) error {
 // hook runs a command or a job. The error says how it failed, and its last lines.
 func (c *conductor) hook(ctx context.Context, what string, h spec.Hook) error {
 	name := what + ": " + h.Name
-	return c.phase(name, func() error {
-		defer c.Waiting(name)()
-		if err := os.MkdirAll(c.logs(), 0o755); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		path := filepath.Join(c.logs(), what+"-"+h.Name+".log")
-		log, err := os.Create(path)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		defer log.Close()
-		limited, cancel := context.WithTimeoutCause(ctx, h.Timeout, fmt.Errorf("it took longer than %s", h.Timeout))
-		defer cancel()
-		do := c.command
-		if isJob(h) {
-			do = c.job
-		}
-		err = do(limited, h, log)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
+	defer c.Waiting(name)()
+	if err := c.phase(name, func() error { return c.logged(ctx, what, h) }); err != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
-		case limited.Err() != nil:
-			err = context.Cause(limited)
 		}
-		text := ""
-		for _, line := range lastLines(path, 10) {
-			text += "\n  | " + line
-		}
-		return fmt.Errorf("%s: %w%s", name, err, text)
-	})
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// logged runs a hook with a log of its own.
+func (c *conductor) logged(ctx context.Context, what string, h spec.Hook) error {
+	if err := os.MkdirAll(c.logs(), 0o755); err != nil {
+		return err
+	}
+	path := filepath.Join(c.logs(), what+"-"+h.Name+".log")
+	log, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	limited, cancel := context.WithTimeoutCause(ctx, h.Timeout, fmt.Errorf("it took longer than %s", h.Timeout))
+	defer cancel()
+	do := c.command
+	if isJob(h) {
+		do = c.job
+	}
+	if err = do(limited, h, log); err == nil {
+		return nil
+	}
+	if limited.Err() != nil {
+		err = context.Cause(limited)
+	}
+	text := ""
+	for _, line := range lastLines(path, 10) {
+		text += "\n  | " + line
+	}
+	return fmt.Errorf("%w%s", err, redact(text))
 }
 
 // command runs a program of this machine, as the user who runs the scenario: with the same environment, in the scenario's folder. When ctx ends first,

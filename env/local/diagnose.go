@@ -110,7 +110,7 @@ func (m *Mesh) lastWords() []string {
 	return lines[max(len(lines)-quotedLines, 0):]
 }
 
-// idle reports whether a line says nothing of what went wrong: it is empty, or our own programs say that all is well.
+// idle reports whether a line says nothing of what went wrong: it is empty, or our own programs and sample applications say that all is well.
 func idle(line string) bool {
-	return strings.TrimSpace(line) == "" || strings.Contains(line, `"level":"INFO"`) || strings.Contains(line, `"level":"DEBUG"`)
+	return strings.TrimSpace(line) == "" || strings.Contains(line, `"level":"INFO"`) || strings.Contains(line, `"level":"DEBUG"`) || strings.Contains(line, " INFO ")
 }

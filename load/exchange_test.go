@@ -24,7 +24,7 @@ import (
 // ten requests, quickly.
 func ten(t *testing.T) load.Stream {
 	t.Helper()
-	return load.Stream{Name: "users", Pacer: constant(t, 500), Duration: 20 * time.Millisecond, Timeout: 10 * time.Second}
+	return load.Stream{Name: "users", Pacer: constant(t, 500), Duration: 20 * time.Millisecond, Timeout: 10 * time.Second, Grace: 10 * time.Second}
 }
 
 func run(t *testing.T, s load.Stream) (*load.Result, []load.Record) {

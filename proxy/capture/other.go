@@ -18,6 +18,7 @@ func (ownerMatch) expressions() expressions     { return expressions{} }
 func (portMatch) expressions() expressions      { return expressions{} }
 func (addressMatch) expressions() expressions   { return expressions{} }
 func (classMatch) expressions() expressions     { return expressions{} }
+func (socketMatch) expressions() expressions    { return expressions{} }
 
 var errUnsupported = errors.New("traffic can be redirected to a sidecar only on Linux")
 

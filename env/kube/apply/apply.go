@@ -1,5 +1,5 @@
 // Package apply brings objects into a cluster and out of it again: manifests become objects with their places in the file, objects are applied by the server under
-// our own name, and what is deleted is waited for.
+// our own name in an order that works, what has to become ready is watched until it is or until it never can be, and what is deleted is waited for.
 package apply
 
 import (
@@ -7,16 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
@@ -72,12 +68,16 @@ func Convert(objects ...runtime.Object) ([]*unstructured.Unstructured, error) {
 	return all, nil
 }
 
-// ranks is the order in which kinds have to be there. What is not named comes last but for what starts containers.
+// ranks is the order in which kinds have to be there. What is not named comes after what pods need, and before what starts pods. A webhook comes last of all: from then on it
+// has a say in everything.
 var ranks = map[string]int{
-	"Namespace": 0, "CustomResourceDefinition": 1, "ServiceAccount": 2, "ClusterRole": 2, "Role": 2, "ClusterRoleBinding": 3, "RoleBinding": 3,
-	"ConfigMap": 4, "Secret": 4, "PersistentVolumeClaim": 4, "Lease": 4, "Service": 5,
+	"Namespace": 0, "CustomResourceDefinition": 1, "PriorityClass": 2, "StorageClass": 2, "ResourceQuota": 2, "LimitRange": 2, "ServiceAccount": 2, "ClusterRole": 2, "Role": 2,
+	"ClusterRoleBinding": 3, "RoleBinding": 3, "ConfigMap": 4, "Secret": 4, "PersistentVolume": 4, "PersistentVolumeClaim": 4, "Lease": 4, "Service": 5,
 	"Deployment": 8, "StatefulSet": 8, "DaemonSet": 8, "ReplicaSet": 8, "Job": 8, "CronJob": 8, "Pod": 8,
+	"MutatingWebhookConfiguration": 9, "ValidatingWebhookConfiguration": 9,
 }
+
+const definition = "CustomResourceDefinition"
 
 func rank(u *unstructured.Unstructured) int {
 	if r, known := ranks[u.GetKind()]; known {
@@ -90,26 +90,35 @@ func rank(u *unstructured.Unstructured) int {
 func inOrder(objects []*unstructured.Unstructured) [][]*unstructured.Unstructured {
 	sorted := slices.Clone(objects)
 	slices.SortStableFunc(sorted, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
-	var groups [][]*unstructured.Unstructured
-	for i, u := range sorted {
-		if i == 0 || rank(u) != rank(sorted[i-1]) {
-			groups = append(groups, nil)
+	return slices.Collect(chunks(sorted))
+}
+
+func chunks(sorted []*unstructured.Unstructured) func(func([]*unstructured.Unstructured) bool) {
+	return func(yield func([]*unstructured.Unstructured) bool) {
+		for len(sorted) > 0 {
+			n := 1
+			for n < len(sorted) && rank(sorted[n]) == rank(sorted[0]) {
+				n++
+			}
+			if !yield(sorted[:n:n]) {
+				return
+			}
+			sorted = sorted[n:]
 		}
-		groups[len(groups)-1] = append(groups[len(groups)-1], u)
 	}
-	return groups
 }
 
 // atOnce is how many requests of one call are under way at a time.
 const atOnce = 8
 
-// Apply applies the objects on the server, in an order that works. All errors of one rank are reported, and nothing after it is applied.
+// Apply applies the objects on the server, in an order that works, and waits for new kinds to be served. Fields that somebody else manages are not taken over. All errors of one
+// rank are reported, each a *RefusedError when the cluster refused the object, and nothing after them is applied.
 func (a *Applier) Apply(ctx context.Context, objects ...*unstructured.Unstructured) error {
 	for _, group := range inOrder(objects) {
 		if err := each(ctx, group, a.apply); err != nil {
 			return err
 		}
-		if group[0].GetKind() == "CustomResourceDefinition" {
+		if group[0].GetKind() == definition {
 			if err := each(ctx, group, a.established); err != nil {
 				return err
 			}
@@ -144,11 +153,20 @@ func (a *Applier) apply(ctx context.Context, u *unstructured.Unstructured) error
 	if err != nil {
 		return err
 	}
-	_, err = in.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: Manager, Force: false})
-	if err != nil {
-		return fmt.Errorf("applying %s: %w", describe(u), plain(err))
+	if _, err := in.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: Manager}); err != nil {
+		return fmt.Errorf("applying %w", refused(u, err))
 	}
 	return nil
+}
+
+// unknownKindError says that a cluster does not have a kind of object.
+type unknownKindError struct {
+	object string
+	kind   schema.GroupVersionKind
+}
+
+func (e *unknownKindError) Error() string {
+	return fmt.Sprintf("%s: the cluster knows no %s of %s", e.object, e.kind.Kind, e.kind.GroupVersion())
 }
 
 // resource finds where objects of a kind live.
@@ -156,10 +174,10 @@ func (a *Applier) resource(u *unstructured.Unstructured) (dynamic.ResourceInterf
 	kind := u.GroupVersionKind()
 	mapping, err := a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 	if meta.IsNoMatchError(err) {
-		return nil, fmt.Errorf("%s: the cluster knows no %s of %s", describe(u), kind.Kind, kind.GroupVersion())
+		return nil, &unknownKindError{describe(u), kind}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking the cluster for its kinds: %w", err)
+		return nil, fmt.Errorf("asking the cluster for its kinds: %s: %w", sentence(err), err)
 	}
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		return a.dynamic.Resource(mapping.Resource).Namespace(u.GetNamespace()), nil
@@ -173,131 +191,57 @@ func (a *Applier) Namespaced(kind schema.GroupVersionKind) bool {
 	return err != nil || mapping.Scope.Name() == meta.RESTScopeNameNamespace
 }
 
+// Into puts objects into a namespace. Those that live in none are left alone; one that says another namespace is an error, because it means a place that the caller does not own. So is a
+// Namespace itself.
+func (a *Applier) Into(namespace string, objects ...*unstructured.Unstructured) error {
+	var errs []error
+	for _, u := range objects {
+		switch said := u.GetNamespace(); {
+		case u.GetKind() == "Namespace":
+			errs = append(errs, fmt.Errorf("%s: everything goes into namespace %s", describe(u), namespace))
+		case !a.Namespaced(u.GroupVersionKind()):
+			u.SetNamespace("")
+		case said != "" && said != namespace:
+			errs = append(errs, fmt.Errorf("%s: everything goes into namespace %s", describe(u), namespace))
+		default:
+			u.SetNamespace(namespace)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // established waits until the API server serves a new kind.
 func (a *Applier) established(ctx context.Context, u *unstructured.Unstructured) error {
 	in, err := a.resource(u)
 	if err != nil {
 		return err
 	}
-	return watchUntil(ctx, in, u.GetName(), func(e watch.Event) (bool, error) {
-		o, ok := e.Object.(*unstructured.Unstructured)
+	err = follow(ctx, in, u.GetName(), func(e watch.Event) (bool, error) {
+		now, ok := e.Object.(*unstructured.Unstructured)
 		if !ok {
 			return false, nil
 		}
-		conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
-		for _, c := range conditions {
-			if c, ok := c.(map[string]any); ok && c["type"] == "Established" && c["status"] == "True" {
-				return true, nil
-			}
+		if e.Type == watch.Deleted {
+			return false, errors.New("somebody has deleted it")
 		}
-		return false, nil
+		if c := condition(now, "NamesAccepted"); c["status"] == "False" {
+			return false, fmt.Errorf("its names are taken: %v", c["message"])
+		}
+		return condition(now, "Established")["status"] == "True", nil
 	})
-}
-
-// Delete deletes the objects in the reverse of the order in which they were applied, and returns when all are gone. What is not there is deleted.
-func (a *Applier) Delete(ctx context.Context, objects ...*unstructured.Unstructured) error {
-	var errs []error
-	for _, group := range slices.Backward(inOrder(objects)) {
-		errs = append(errs, each(ctx, group, a.delete))
-	}
-	return errors.Join(errs...)
-}
-
-func (a *Applier) delete(ctx context.Context, u *unstructured.Unstructured) error {
-	in, err := a.resource(u)
 	if err != nil {
-		if strings.Contains(err.Error(), "the cluster knows no") {
-			return nil
-		}
-		return err
-	}
-	foreground := metav1.DeletePropagationForeground
-	err = in.Delete(ctx, u.GetName(), metav1.DeleteOptions{PropagationPolicy: &foreground})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("deleting %s: %w", describe(u), plain(err))
-	}
-	if err := gone(ctx, in, u.GetName()); err != nil {
-		return fmt.Errorf("waiting until %s is gone: %w", describe(u), err)
+		return fmt.Errorf("waiting until %s is served: %w", describe(u), err)
 	}
 	return nil
 }
 
-// gone waits until an object is not there any more.
-func gone(ctx context.Context, in dynamic.ResourceInterface, name string) error {
-	for {
-		now, err := in.Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		w, err := in.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String(), ResourceVersion: now.GetResourceVersion()})
-		if err != nil {
-			return err
-		}
-		deleted, err := until(ctx, w, func(e watch.Event) (bool, error) { return e.Type == watch.Deleted, nil })
-		if deleted || err != nil {
-			return err
+// condition is one of an object's status.
+func condition(u *unstructured.Unstructured, kind string) map[string]any {
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	for _, c := range conditions {
+		if c, ok := c.(map[string]any); ok && c["type"] == kind {
+			return c
 		}
 	}
-}
-
-// watchUntil follows one object, from what it is now, until something is so.
-func watchUntil(ctx context.Context, in dynamic.ResourceInterface, name string, so func(watch.Event) (bool, error)) error {
-	for {
-		w, err := in.Watch(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("metadata.name", name).String()})
-		if err != nil {
-			return err
-		}
-		if is, err := until(ctx, w, so); is || err != nil {
-			return err
-		}
-	}
-}
-
-// until reads a watch until something is so. A watch may end by itself: then nothing is known, and another one has to be begun.
-func until(ctx context.Context, w watch.Interface, so func(watch.Event) (bool, error)) (bool, error) {
-	defer w.Stop()
-	for {
-		select {
-		case e, open := <-w.ResultChan():
-			if !open || e.Type == watch.Error {
-				select {
-				case <-time.After(100 * time.Millisecond): // whatever ended it might end the next one at once, too
-					return false, nil
-				case <-ctx.Done():
-					return false, context.Cause(ctx)
-				}
-			}
-			if is, err := so(e); is || err != nil {
-				return is, err
-			}
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		}
-	}
-}
-
-func describe(u *unstructured.Unstructured) string {
-	name := u.GetKind() + " " + u.GetName()
-	if u.GetNamespace() != "" {
-		name += " in namespace " + u.GetNamespace()
-	}
-	return name
-}
-
-// plain is what the API server said, in one sentence.
-func plain(err error) error {
-	switch {
-	case apierrors.IsConflict(err):
-		return fmt.Errorf("somebody else manages it: %w", err)
-	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
-		return fmt.Errorf("a quota of the namespace refuses it: %w", err)
-	default:
-		return err
-	}
+	return nil
 }

@@ -76,6 +76,8 @@ var neverReached = []struct{ binary, prefix, why string }{
 	{"cmd/meshtest-sidecar", "k8s.io/", "the sidecar stands beside every workload and must stay small"},
 	{"cmd/meshtest-sidecar", "github.com/prometheus/prometheus", "the sidecar answers scrapes, it does not query"},
 	{"cmd/meshtest-sidecar", module + "/env", "the sidecar does not know where it runs"},
+	{"cmd/meshtest-load", "k8s.io/", "the load agent does not know where it runs, and is loaded into every cluster"},
+	{"cmd/meshtest-load", "google.golang.org/grpc", "the load agent has a protocol of its own"},
 	{"cmd/meshtest-fixture", module + "/mesh", "the sample applications know nothing of the mesh"},
 	{"cmd/meshtest-fixture", module + "/proxy", "the sample applications know nothing of the mesh"},
 	{"cmd/meshtest", "github.com/aws/", "a query engine needs no cloud vendor's SDK: see metrics/promql"},

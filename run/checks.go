@@ -100,12 +100,12 @@ func (s *source) gap(ended time.Duration) string {
 	}
 }
 
-// loadEndedAt is the end of the last schedule: up to a request's distance after the last request.
+// loadEndedAt is the end of the last schedule, on the run's clock: up to a request's distance after the last request.
 func (c *conductor) loadEndedAt() time.Duration {
 	var end time.Duration
 	for _, s := range c.loads {
 		if s.result != nil {
-			end = max(end, c.loadBegan+s.result.End)
+			end = max(end, s.result.Start.Sub(c.rec.begin)+s.result.End)
 		}
 	}
 	return end

@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"time"
 
+	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/load"
+	"meshtest.dev/meshtest/load/agent"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/spec"
@@ -41,10 +43,15 @@ func (ownLoader) Run(ctx context.Context, s load.Stream, sink func(load.Record))
 	return load.Run(ctx, s, sink)
 }
 
-// loader chooses where load comes from.
+// loader chooses where load comes from: an agent inside the mesh, if it has one.
 func (c *conductor) loader() loader {
 	if c.sender != nil {
 		return c.sender
+	}
+	if inside, ok := c.mesh.(env.Loader); ok {
+		if dial, token, ok := inside.LoadAgent(); ok {
+			return agent.Client{Dial: dial, Token: token}
+		}
 	}
 	return ownLoader{}
 }
@@ -96,7 +103,7 @@ func (c *conductor) stream(p plan.Stream) (load.Stream, error) {
 		URL:   "http://" + p.Authority + p.Load.Path,
 		Pacer: pacer, Duration: p.Load.Duration, Timeout: p.Load.Timeout, MaxInFlight: p.Load.MaxInFlight,
 		Expect: []load.StatusRange{{Min: 200, Max: 499}}, Capture: []string{mesh.HeaderReason},
-		Dial: load.DialTo(address),
+		Address: address,
 	}, nil
 }
 
@@ -171,7 +178,7 @@ func (c *conductor) recordLoad(s *streamRun) {
 	})
 	for _, w := range s.timeline.Windows() {
 		c.rec.record(journal.LoadWindow{
-			Name: s.Name, Start: c.loadBegan + w.Start, Length: w.Width, Requests: w.Intended, Errors: w.Bad, Latency: w.OK.Hist.AppendSparse(nil),
+			Name: s.Name, Start: r.Start.Sub(c.rec.begin) + w.Start, Length: w.Width, Requests: w.Intended, Errors: w.Bad, Latency: w.OK.Hist.AppendSparse(nil),
 		})
 	}
 }

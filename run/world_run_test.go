@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,9 +12,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/test/bufconn"
 
+	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/load"
+	"meshtest.dev/meshtest/load/agent"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/metrics/promql"
 	"meshtest.dev/meshtest/rollout"
@@ -458,5 +463,43 @@ func TestAPrometheusThatIsThere(t *testing.T) {
 		o := w.perform(t.Context(), smoke[:len(smoke)-len("expect: {checks: [{name: ok, successRate: {min: 99%}}]}\n")]+"expect: {checks: [{name: seven, query: sum(up), condition: result == 7}]}\n")
 		require.Equal(t, Passed, o.Verdict, o.Reason)
 		require.Equal(t, []string{"sum(up)"}, there.asked)
+	})
+}
+
+// agentWorld is a world with a load agent inside.
+type agentWorld struct {
+	*world
+	dial  wire.Dial
+	token string
+	ok    bool
+}
+
+func (w agentWorld) LoadAgent() (wire.Dial, string, bool) { return w.dial, w.token, w.ok }
+
+// Load comes from inside the mesh when somebody there sends it.
+func TestLoadComesFromTheMesh(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		listener := bufconn.Listen(1 << 16)
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- agent.Serve(ctx, listener, "secret") }()
+		dial := func(ctx context.Context) (net.Conn, error) { return listener.DialContext(ctx) }
+		pacer, err := load.Constant(10)
+		require.NoError(t, err)
+		stream := load.Stream{Name: "users", URL: "http://frontend:8080/", Pacer: pacer, Duration: time.Second}
+		sent := func(m env.Mesh) error {
+			c := newConductor(Options{}, nil)
+			c.mesh = m
+			_, err := c.loader().Run(ctx, stream, nil)
+			return err
+		}
+		require.ErrorIs(t, sent(agentWorld{w, dial, "wrong", true}), agent.ErrToken, "the agent was asked")
+		for _, m := range []env.Mesh{w, agentWorld{w, dial, "wrong", false}} {
+			c := newConductor(Options{}, nil)
+			c.mesh = m
+			require.IsType(t, ownLoader{}, c.loader())
+		}
+		cancel()
+		require.NoError(t, <-served)
 	})
 }

@@ -28,6 +28,7 @@ type apiServer struct {
 	sockets   bool // it knows WebSockets
 	upgrades  atomic.Int64
 	refusals  atomic.Int64 // of WebSockets
+	sandbox   atomic.Int64 // of the pod: another one after it was made again
 	mu        sync.Mutex
 	conns     []io.Closer
 	handshake chan struct{} // not nil: an upgrade waits for it
@@ -83,7 +84,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"pods \"nobody\" not found","reason":"NotFound","code":404}`)
 		return
 	}
-	k := &kubelet{pairs: map[string]*kubeletPair{}}
+	k := &kubelet{server: s, sandbox: s.sandbox.Load(), pairs: map[string]*kubeletPair{}}
 	if gorilla.IsWebSocketUpgrade(r) {
 		if !s.sockets {
 			s.refusals.Add(1)
@@ -121,9 +122,11 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // kubelet joins the streams of one connection, and copies as containerd does.
 type kubelet struct {
-	mu    sync.Mutex
-	pairs map[string]*kubeletPair
-	work  sync.WaitGroup
+	server  *apiServer
+	sandbox int64
+	mu      sync.Mutex
+	pairs   map[string]*kubeletPair
+	work    sync.WaitGroup
 }
 
 type kubeletPair struct{ failure, data httpstream.Stream }
@@ -145,15 +148,19 @@ func (k *kubelet) take(stream httpstream.Stream, replied <-chan struct{}) error 
 	if p.failure != nil && p.data != nil {
 		k.work.Go(func() {
 			<-replied
-			p.serve()
+			p.serve(k.sandbox == k.server.sandbox.Load())
 		})
 	}
 	return nil
 }
 
-func (p *kubeletPair) serve() {
+func (p *kubeletPair) serve(there bool) {
 	defer p.data.Close()
 	defer p.failure.Close()
+	if !there {
+		fmt.Fprint(p.failure, `error forwarding port 80 to pod 1234, uid : network namespace for sandbox "1234" is closed`)
+		return
+	}
 	port := p.data.Headers().Get(corev1.PortHeader)
 	app, err := net.Dial("tcp4", "127.0.0.1:"+port)
 	if err != nil {

@@ -62,9 +62,9 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// run carries the connection over its streams until it is over, and returns when nothing of it is left. The link is suspect when the far side ended before it had got everything,
-// or did not end.
-func (c *conn) run(l *link, p pair) (suspect bool) {
+// run carries the connection over its streams until it is over, and returns when nothing of it is left. The link is suspect, which is told before its user sees the end, when the far side
+// ended before it had got everything, did not end, or failed.
+func (c *conn) run(l *link, p pair, suspect func()) {
 	var helpers sync.WaitGroup
 	told, sent, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var text string
@@ -78,17 +78,25 @@ func (c *conn) run(l *link, p pair) (suspect bool) {
 		defer close(sent)
 		c.send(p)
 	})
-	var outlasted bool
-	helpers.Go(func() { outlasted = c.outlast(l, p, sent, over) })
+	helpers.Go(func() {
+		if c.outlast(l, p, sent, over) {
+			suspect()
+		}
+	})
 	_, _ = io.Copy(c.in, p.data) // the buffer takes everything until its reader is gone, and then forgets it
 	reason := c.reason(l, told, func() string { return text })
+	if c.out.stop(refusal(reason)) > 0 || c.sending.Load() || errors.Is(reason, errFailed) {
+		suspect()
+	}
 	c.in.end(reason, reason)
-	unsent := c.out.stop(refusal(reason)) > 0 || c.sending.Load()
 	close(over)
 	p.reset(l.conn)
 	helpers.Wait()
-	return unsent || outlasted
 }
+
+// errFailed says that the far side could not carry the connection, for another reason than that nobody listens: a pod of that name may be another one by now, and the link leads
+// to the one that was.
+var errFailed = errors.New("not forwarded")
 
 // send sends what is written, and the end.
 func (c *conn) send(p pair) {
@@ -162,7 +170,7 @@ func (c *conn) reason(l *link, told <-chan struct{}, text func() string) error {
 	case strings.Contains(said, "connection refused"):
 		return fmt.Errorf("%s: nobody listens there: %w", c.far, syscall.ECONNREFUSED)
 	default:
-		return fmt.Errorf("%s: %s", c.far, said)
+		return fmt.Errorf("%s: %w: %s", c.far, errFailed, said)
 	}
 }
 

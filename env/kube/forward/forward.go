@@ -91,9 +91,7 @@ func (f *Forwarder) dial(ctx context.Context, to pod, port int) (net.Conn, error
 			c := newConn(address{to, port})
 			go func() {
 				defer f.leave(l)
-				if c.run(l, p) {
-					f.retire(l)
-				}
+				c.run(l, p, func() { f.retire(l) })
 			}()
 			return c, nil
 		}

@@ -146,6 +146,8 @@ func TestForward(t *testing.T) {
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 		t.Logf("it ended with: %v", err)
 		start(t, applier, ref)
+		_, err = io.ReadAll(dial(t, 7001)) // the way led to the one that was
+		require.ErrorContains(t, err, "not forwarded")
 		again := dial(t, 7001)
 		_, err = again.Write([]byte("x"))
 		require.NoError(t, err)

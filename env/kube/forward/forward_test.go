@@ -215,6 +215,23 @@ func TestABrokenWay(t *testing.T) {
 	})
 }
 
+func TestAPodThatWasMadeAgain(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, s *apiServer) {
+		f, at := s.forwarder(t), listen(t, echo)
+		dial(t, f, at).Close()
+		s.sandbox.Add(1)
+		_, err := io.ReadAll(dial(t, f, at))
+		require.ErrorContains(t, err, "not forwarded: error forwarding port 80 to pod 1234")
+		c := dial(t, f, at)
+		_, err = c.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = io.ReadFull(c, make([]byte, 1))
+		require.NoError(t, err)
+		require.EqualValues(t, 2, s.upgrades.Load())
+	})
+}
+
 // TestAReaderThatStops fills every buffer on the way, and sees that other ports of the pod go on as long as there is room, and that closing frees the way.
 func TestAReaderThatStops(t *testing.T) {
 	t.Parallel()

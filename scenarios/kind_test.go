@@ -24,23 +24,46 @@ import (
 // kindCluster is where all scenarios run, in namespaces of their own. It has nodes to drain.
 const kindCluster = "meshtest-e2e"
 
-// Every shipped scenario that names kind passes in a real cluster. MESHTEST_E2E_SCENARIOS chooses some of them, separated by commas; MESHTEST_KIND_IMAGE and MESHTEST_KIND_CONFIG
-// say what clusters are made of.
-func TestShippedScenariosInKind(t *testing.T) {
+// TestScenariosInKind: every shipped scenario that names kind passes in a real cluster, in a namespace of its own. MESHTEST_E2E_SCENARIOS chooses some of them, separated by
+// commas; MESHTEST_KIND_IMAGE and MESHTEST_KIND_CONFIG say what the cluster is made of.
+func TestScenariosInKind(t *testing.T) {
 	names := kindScenarios(t)
 	if chosen := os.Getenv("MESHTEST_E2E_SCENARIOS"); chosen != "" {
 		names = strings.Split(chosen, ",")
 	}
 	require.NotEmpty(t, names)
 	bin := testbin.Dir(t)
-	t.Cleanup(func() {
-		result := testbin.Run(t, bin, "meshtest", nil, "heal", "--cluster", kindCluster, "--remove")
-		require.Zero(t, result.Exit, "%s", result.Stderr)
+	must(t, bin, "env", "up", kindCluster, "--nodes", "3")
+	t.Cleanup(func() { must(t, bin, "env", "down", kindCluster) })
+	t.Run("alone", func(t *testing.T) {
+		for _, name := range names {
+			if alone(name) {
+				t.Run(name, func(t *testing.T) { runInKind(t, bin, name) })
+			}
+		}
 	})
-	for _, name := range names { // the first one makes the cluster; whoever judges latency gets the machine for itself
-		t.Run(name, func(t *testing.T) { runInKind(t, bin, name) })
-	}
-	t.Run("nothing is left", func(t *testing.T) { nothingIsLeft(t) })
+	t.Run("side by side", func(t *testing.T) {
+		for _, name := range names {
+			if !alone(name) {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					runInKind(t, bin, name)
+				})
+			}
+		}
+	})
+	t.Run("nothing is left", nothingIsLeft)
+}
+
+// alone reports whether a scenario needs the cluster for itself: it judges latency, or takes a node away.
+func alone(name string) bool {
+	return strings.HasPrefix(name, "canary-") || name == "bookinfo" || name == "node-drain"
+}
+
+func must(t *testing.T, bin string, args ...string) {
+	t.Helper()
+	result := testbin.Run(t, bin, "meshtest", nil, args...)
+	require.Zero(t, result.Exit, "meshtest %v\n%s\n%s", args, result.Stdout, result.Stderr)
 }
 
 // kindScenarios are the shipped scenarios that name kind.
@@ -59,7 +82,7 @@ func kindScenarios(t *testing.T) []string {
 func runInKind(t *testing.T, bin, name string) {
 	out := filepath.Join(t.TempDir(), "out")
 	result := testbin.Run(t, bin, "meshtest", nil,
-		"run", name, "--env", "kind", "--cluster", kindCluster, "--nodes", "3", "--progress", "plain", "--out", out)
+		"run", name, "--env", "kind", "--cluster", kindCluster, "--progress", "plain", "--out", out)
 	t.Logf("%s", lastLines(result.Stderr, 12))
 	require.Zero(t, result.Exit, "%s\n%s", result.Stdout, result.Stderr)
 	data, err := os.ReadFile(filepath.Join(out, "report.json"))

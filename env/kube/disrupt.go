@@ -77,7 +77,7 @@ func choose[T any](items []T, count int, seed uint64) []T {
 	return items[:min(max(count, 1), len(items))]
 }
 
-// drainNodes cordons nodes and evicts the run's own pods from them, as `kubectl drain` does with everybody's. Healing uncordons.
+// drainNodes cordons nodes and evicts the run's applications from them, as `kubectl drain` does with everything. The gateway and the load agent stay: they measure. Healing uncordons.
 func (m *Mesh) drainNodes(ctx context.Context, d env.Disruption) (hit []string, heal func(context.Context) error, err error) {
 	var nodes []string
 	for _, p := range m.podsOf(d) {
@@ -130,7 +130,7 @@ func (m *Mesh) cordon(ctx context.Context, node string, is bool) error {
 // evictFrom evicts the run's pods. One that a disruption budget protects stays, which is what budgets are for.
 func (m *Mesh) evictFrom(ctx context.Context, node string) error {
 	on, _ := m.pods.list(func(p *corev1.Pod) bool {
-		return p.Spec.NodeName == node && p.DeletionTimestamp == nil && ownerKind(p) != "DaemonSet" && ownerKind(p) != ""
+		return p.Spec.NodeName == node && p.DeletionTimestamp == nil && ownerKind(p) != "DaemonSet" && ownerKind(p) != "" && p.Labels[names.LabelRole] == ""
 	})
 	for _, p := range on {
 		eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace}}

@@ -57,14 +57,16 @@ func (c *conductor) checkEvidence() (string, bool) {
 	ended := c.loadEndedAt()
 	told, gone := 0, 0
 	for _, m := range c.members {
-		if m.gone {
-			if c.takenAway(m) == nil && c.matters(m) {
-				return fmt.Sprintf("%s has gone, and no fault was declared that could have taken it away: %s", m.instance(), m.reason), false
-			}
+		switch {
+		case c.takenAway(m) != nil:
 			gone++
 			continue
-		}
-		if m.joined > ended-settlingIn {
+		case m.gone && c.matters(m):
+			return fmt.Sprintf("%s has gone, and no fault was declared that could have taken it away: %s", m.instance(), m.reason), false
+		case m.gone:
+			gone++
+			continue
+		case m.joined > ended-settlingIn:
 			continue // it came too late to have told anything
 		}
 		if reason := m.source.gap(ended); reason != "" {

@@ -77,7 +77,7 @@ func (c *conductor) faultDeeds(f *faultRun, total mesh.Accounting) string {
 	case byChance && f.Abort != nil && f.Delay == nil && !sequential.ProportionWithin(total.Aborted, total.Matched, f.Abort.Share, faultSurprise):
 		return fmt.Sprintf("it aborted %d of %d requests, and %.4g %% were to be", total.Aborted, total.Matched, 100*f.Abort.Share)
 	}
-	if f.At != mesh.AtRequest || f.Abort == nil || !mesh.Failed(f.Abort.Status) || slices.ContainsFunc(c.members, func(m *member) bool { return m.gone && executorName(m.Workload) == f.From }) {
+	if f.At != mesh.AtRequest || f.Abort == nil || !mesh.Failed(f.Abort.Status) || slices.ContainsFunc(c.members, func(m *member) bool { return m.away() && executorName(m.Workload) == f.From }) {
 		return "" // callers saw no failure, or took what they saw last with them
 	}
 	// Callers cannot tell one fault of an edge from another, so all of them together have to be what callers saw.

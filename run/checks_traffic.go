@@ -23,7 +23,7 @@ const queryTimeout = 10 * time.Second
 
 // checkJoin: what users felt and what the edge saw add up to the same. A request that the load gave up, or whose connection broke, either side may count differently.
 func (c *conductor) checkJoin() (string, bool) {
-	if slices.ContainsFunc(c.members, func(m *member) bool { return m.gone && executorName(m.Workload) == env.Edge }) {
+	if slices.ContainsFunc(c.members, func(m *member) bool { return m.away() && executorName(m.Workload) == env.Edge }) {
 		return "not compared: what the edge counted last went with it", true // that it may have gone is asked of the evidence
 	}
 	for _, s := range c.loads {
@@ -142,7 +142,7 @@ func (c *conductor) checkMetrics() (string, bool) {
 	}
 	ended, scraped := c.loadEndedAt(), 0
 	for _, m := range c.members {
-		if m.gone || m.joined > ended-settlingIn {
+		if m.away() || m.joined > ended-settlingIn {
 			continue
 		}
 		switch h := health[m.instance()]; {

@@ -87,7 +87,7 @@ func (f *faultRun) total() mesh.Accounting {
 func (f *faultRun) unsettled() int {
 	n := 0
 	for m := range f.asked {
-		if !m.gone && !f.settled[m] {
+		if !m.away() && !f.settled[m] {
 			n++
 		}
 	}
@@ -218,7 +218,7 @@ func (c *conductor) settledAt(f *faultRun, m *member, a mesh.Accounting, err err
 	case err == nil:
 		f.accounts[m] = a
 		f.settled[m] = true
-	case !m.gone:
+	case !m.away():
 		c.note("warning", fmt.Sprintf("fault %s at %s: %v; its lease ends by itself within %s", f.ID, m.instance(), err, f.Lease))
 	}
 	c.settleFault(f)

@@ -29,6 +29,9 @@ type member struct {
 
 func (m *member) instance() string { return m.Workload.Instance }
 
+// away reports whether the sidecar has gone, or has said its last word: one that is asked to end says so before it goes.
+func (m *member) away() bool { return m.gone || (m.source.ended && m.source.failure == nil) }
+
 // watch begins to hear the sidecars and the control plane, until life ends.
 func (c *conductor) watch(life context.Context) {
 	c.watching.Go(func() {
@@ -157,7 +160,7 @@ func (c *conductor) matters(m *member) bool {
 // takenAway is the disruption that took a sidecar away; nil: nobody declared that.
 func (c *conductor) takenAway(m *member) *disruptionRun {
 	for _, d := range c.disruptions {
-		if m.gone && d.ever && m.left >= d.began && d.touches(m) {
+		if m.away() && d.ever && (!m.gone || m.left >= d.began) && d.touches(m) {
 			return d
 		}
 	}
@@ -167,7 +170,7 @@ func (c *conductor) takenAway(m *member) *disruptionRun {
 // vanished reports whether a sidecar of the workload's service, or of one that calls it, has gone: then what both sides counted need not agree.
 func (c *conductor) vanished(service string) bool {
 	for _, m := range c.members {
-		if !m.gone {
+		if !m.away() {
 			continue
 		}
 		who := executorName(m.Workload)

@@ -117,7 +117,7 @@ func saboteurFault(a mesh.Accounting) (*conductor, *faultRun) {
 		Fault:      mesh.Fault{ID: "f", From: "a", To: "b", At: mesh.AtRequest, Abort: &mesh.Abort{Status: 503, Share: .1}},
 		MinMatched: 1,
 	})
-	m := &member{Sidecar: env.Sidecar{Workload: mesh.Workload{Service: "a", Namespace: "default", Instance: "a-v1-1"}}, holder: nobody{}}
+	m := &member{Sidecar: env.Sidecar{Workload: mesh.Workload{Service: "a", Namespace: "default", Instance: "a-v1-1"}}, holder: nobody{}, source: &source{}}
 	c.members = []*member{m}
 	f.ever = true
 	f.accounts[m], f.asked[m], f.settled[m] = a, true, true

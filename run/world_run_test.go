@@ -503,3 +503,30 @@ func TestLoadComesFromTheMesh(t *testing.T) {
 		require.NoError(t, <-served)
 	})
 }
+
+// A pod that is about to end has said its last word, and is still there when the run looks.
+func TestASidecarThatIsAboutToGo(t *testing.T) {
+	for fault, verdict := range map[string]Verdict{"scale: {service: frontend, replicas: 1}": Passed, "scale: {service: backend, replicas: 1}": Invalid} {
+		in(t, func(t *testing.T, w *world) {
+			w.disrupt = func(d env.Disruption) ([]string, func(context.Context) error, error) {
+				return []string{d.Service + "-v1"}, nil, nil
+			}
+			came, ended := false, false
+			w.each = func(now time.Duration) {
+				switch {
+				case now > 6*time.Second && !came:
+					came = true
+					w.join(frontend("frontend-v1-2"))
+				case now > 16*time.Second && !ended:
+					ended = true
+					w.bye("frontend-v1-2")
+				}
+			}
+			o := w.perform(t.Context(), disrupted(fault))
+			require.Equal(t, verdict, o.Verdict, o.Reason)
+			if verdict == Invalid {
+				require.Contains(t, o.failedCheck(t, "evidence"), "frontend-v1-2 ended its evidence")
+			}
+		})
+	}
+}

@@ -127,6 +127,7 @@ type fakeSidecar struct {
 	accounts map[string]mesh.Accounting
 	moved    chan struct{} // closed and replaced when an account changes
 	answered uint64        // requests, as the callee
+	ended    bool          // it says no more
 }
 
 // join adds a sidecar.
@@ -142,7 +143,12 @@ func (w *world) join(workload mesh.Workload) *fakeSidecar {
 	server := &http.Server{Handler: http.HandlerFunc(s.metrics)}
 	w.living.Go(func() { _ = wire.ServeDirect(life, s.wire, func(token string) bool { return token == "token" }, s, s) })
 	w.living.Go(func() { _ = server.Serve(s.http) })
-	w.living.Go(func() { s.run(life); _ = server.Close(); _ = s.wire.Close() })
+	w.living.Go(func() {
+		s.run(life)
+		<-life.Done()
+		_ = server.Close()
+		_ = s.wire.Close()
+	})
 	w.tell(env.Member{Sidecar: s.sidecar()})
 	return s
 }
@@ -161,6 +167,17 @@ func (w *world) leave(instance, reason string) {
 	s.stop()
 	w.sidecars = slices.DeleteFunc(w.sidecars, func(other *fakeSidecar) bool { return other == s })
 	w.tell(env.Member{Sidecar: s.sidecar(), Gone: true, Reason: reason})
+}
+
+// bye has a sidecar say its last word: its pod is about to end, and has not yet.
+func (w *world) bye(instance string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.find(instance)
+	s.ended = true
+	_ = s.http.Close()
+	close(s.more)
+	s.more = make(chan struct{})
 }
 
 func (w *world) find(instance string) *fakeSidecar {
@@ -188,6 +205,10 @@ func (s *fakeSidecar) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			s.world.mu.Lock()
+			if s.ended {
+				s.world.mu.Unlock()
+				return
+			}
 			end := time.Since(s.began)
 			s.blocks = append(s.blocks, mesh.EvidenceBlock{Instance: s.workload.Instance, Seq: uint64(len(s.blocks) + 1), Start: end - beat, End: end, Cells: s.cells, Edges: s.edges})
 			s.cells, s.edges = nil, nil
@@ -204,7 +225,7 @@ func (s *fakeSidecar) Next(ctx context.Context, from uint64) (mesh.EvidenceBlock
 	for {
 		s.world.mu.Lock()
 		i := slices.IndexFunc(s.blocks, func(b mesh.EvidenceBlock) bool { return b.Seq >= from })
-		more := s.more
+		more, ended := s.more, s.ended
 		var block mesh.EvidenceBlock
 		if i >= 0 {
 			block = s.blocks[i]
@@ -212,6 +233,9 @@ func (s *fakeSidecar) Next(ctx context.Context, from uint64) (mesh.EvidenceBlock
 		s.world.mu.Unlock()
 		if i >= 0 {
 			return block, nil
+		}
+		if ended {
+			return mesh.EvidenceBlock{}, io.EOF
 		}
 		select {
 		case <-more:

@@ -42,6 +42,7 @@ func TestScenariosInKind(t *testing.T) {
 			}
 		}
 	})
+	t.Run("nginx", func(t *testing.T) { nginxInKind(t, bin) })
 	t.Run("side by side", func(t *testing.T) {
 		for _, name := range names {
 			if !alone(name) {

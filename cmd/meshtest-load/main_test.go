@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,14 +23,29 @@ import (
 	"meshtest.dev/meshtest/load/agent"
 )
 
-// asCommand makes the test binary the command.
-const asCommand = "LOAD_TEST_COMMAND"
+// asCommand makes the test binary the command, asDriver a run that has the agent at its first argument load the server at its second, for ever.
+const (
+	asCommand = "LOAD_TEST_COMMAND"
+	asDriver  = "LOAD_TEST_DRIVER"
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
+	switch {
+	case os.Getenv(asCommand) != "":
 		main()
+	case os.Getenv(asDriver) != "":
+		drive(os.Args[1], os.Args[2])
 	}
 	os.Exit(m.Run())
+}
+
+func drive(agent, shop string) {
+	rate, err := load.Constant(500)
+	if err == nil {
+		_, err = client(agent).Run(context.Background(), load.Stream{Name: "users", URL: "http://shop", Address: shop, Pacer: rate}, nil)
+	}
+	fmt.Fprintln(os.Stderr, "the load ended:", err)
+	os.Exit(1)
 }
 
 func TestCalls(t *testing.T) {
@@ -146,4 +163,43 @@ func TestAProcessSendsLoadUntilItIsStopped(t *testing.T) {
 	require.ErrorIs(t, <-ended, agent.ErrLost)
 	next(t, log, "stopped as asked")
 	require.NoError(t, cmd.Wait())
+}
+
+// A run that is killed with SIGKILL leaves no load running.
+func TestTheDriverIsKilled(t *testing.T) {
+	t.Parallel()
+	served, address, log := serving(t)
+	arrived := make(chan struct{}, 1)
+	var requests atomic.Int64
+	shop := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		requests.Add(1)
+		select {
+		case arrived <- struct{}{}:
+		default:
+		}
+	}))
+	defer shop.Close()
+	driver := exec.CommandContext(t.Context(), os.Args[0], address, shop.Listener.Addr().String())
+	driver.Env = []string{asDriver + "=1"}
+	driver.Stderr = os.Stderr
+	require.NoError(t, driver.Start())
+	for range 3 {
+		<-arrived
+	}
+	require.NoError(t, driver.Process.Kill())
+	require.Error(t, driver.Wait())
+	next(t, log, "load given up: its driver is gone")
+	shop.CloseClientConnections()
+	left := requests.Load()
+
+	rate, err := load.Constant(10)
+	require.NoError(t, err)
+	got, err := client(address).Run(t.Context(), load.Stream{
+		Name: "others", URL: "http://shop", Address: shop.Listener.Addr().String(), Pacer: rate, Duration: time.Second, Grace: 30 * time.Second,
+	}, nil)
+	require.NoError(t, err)
+	require.InDelta(t, left+int64(got.Sent), requests.Load(), 50, "in a second nobody else has sent anything, but for what was under way; it would be 500")
+	require.NoError(t, served.Process.Signal(syscall.SIGTERM))
+	next(t, log, "stopped as asked")
+	require.NoError(t, served.Wait())
 }

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,16 +72,7 @@ func readFailure(content []byte) error {
 	return f
 }
 
-// readStrictly reads JSON without unknown fields.
-func readStrictly(content []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(content))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf("%w: %w", errFrame, err)
-	}
-	return nil
-}
-
+// major is the part of a version that has to be equal.
 func major(version string) string {
 	major, _, _ := strings.Cut(version, ".")
 	return major

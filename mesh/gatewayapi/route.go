@@ -225,7 +225,7 @@ func (c *compiler) toService(r *route, written, ref parentRef, path string, plac
 		r.couldBe(ref.Name, c.servicesOf(ref.Namespace))
 		return
 	}
-	if len(r.hostnames) > 0 && !r.has(join(r.path, "hostnames"), CodeNotHonoured) {
+	if len(r.hostnames) > 0 && !r.has(join(r.path, "hostnames")) {
 		r.problem(CodeNotHonoured, join(r.path, "hostnames"), "match the header Host", "hostnames say nothing to a Service (GEP-1294)")
 	}
 	consumer := r.namespace

@@ -34,7 +34,7 @@ func TestScenariosInKind(t *testing.T) {
 	require.NotEmpty(t, names)
 	bin := testbin.Dir(t)
 	must(t, bin, "env", "up", kindCluster, "--nodes", "3")
-	t.Cleanup(func() { must(t, bin, "env", "down", kindCluster) })
+	defer must(t, bin, "env", "down", kindCluster)
 	t.Run("alone", func(t *testing.T) {
 		for _, name := range names {
 			if alone(name) {

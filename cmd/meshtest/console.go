@@ -304,6 +304,8 @@ func hearFault(e journal.Fault) string {
 	switch e.State {
 	case journal.FaultArmed:
 		return fmt.Sprintf("fault %s: %s", e.ID, e.Text)
+	case journal.FaultHit:
+		return fmt.Sprintf("fault %s hit %s", e.ID, strings.Join(e.Hit, ", "))
 	case journal.FaultNotReached:
 		return fmt.Sprintf("fault %s was not reached", e.ID)
 	case journal.FaultLapsed:

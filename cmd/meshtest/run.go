@@ -16,6 +16,7 @@ import (
 
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/internal/version"
+	"meshtest.dev/meshtest/metrics/promql"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/reports"
 	"meshtest.dev/meshtest/run"
@@ -73,6 +74,11 @@ func (f *runFlags) run(ctx context.Context, s streams, args []string) error {
 	jobs, err := f.jobs(s, args)
 	if err != nil {
 		return err
+	}
+	if f.prometheus != "" {
+		if err := (&promql.Remote{URL: f.prometheus}).Check(ctx); err != nil {
+			return exitError{code: exitEnvironment, text: err.Error(), hint: "--prometheus is the address of a server, such as http://localhost:9090"}
+		}
 	}
 	for _, j := range jobs {
 		if p, ok := j.environment.(env.Preflighter); ok {
@@ -168,7 +174,8 @@ func (f *runFlags) one(ctx context.Context, s streams, j job, several bool) (int
 	console := f.console(s)
 	console.begin(j.plan, out)
 	result, err := run.Run(ctx, run.Options{
-		ID: runID(), Plan: j.plan, Environment: j.environment, Dir: j.dir, Out: out,
+		Prometheus: f.querier(),
+		ID:         runID(), Plan: j.plan, Environment: j.environment, Dir: j.dir, Out: out,
 		File: j.file, Source: j.source, Version: version.String(), Keep: f.keep,
 		Observe: console.observe, Waiting: console.waiting,
 	})
@@ -188,6 +195,14 @@ func (f *runFlags) one(ctx context.Context, s streams, j job, several bool) (int
 	}
 	console.verdict(s.out, j.plan, result, out, written)
 	return result.ExitCode, nil
+}
+
+// querier answers the scenario's queries, if it is not the run itself.
+func (f *runFlags) querier() run.Querier {
+	if f.prometheus == "" {
+		return nil
+	}
+	return &promql.Remote{URL: f.prometheus}
 }
 
 // folder makes the folder of a run. Nobody else's is touched: the default name gets a number when it is used.

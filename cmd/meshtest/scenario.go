@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"meshtest.dev/meshtest/env"
+	"meshtest.dev/meshtest/internal/fixture/names"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/scenarios"
 	"meshtest.dev/meshtest/spec"
@@ -61,19 +61,12 @@ func find(args []string) ([]string, error) {
 		case slices.Contains(scenarios.Names(), arg):
 			found = append(found, arg)
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, usageError(suggestScenario(arg), "%s is neither a file nor the name of a shipped scenario", arg)
+			return nil, usageError(spec.Suggest(arg, scenarios.Names()), "%s is neither a file nor the name of a shipped scenario", arg)
 		default:
 			return nil, usageError("", "reading %s: %v", arg, err)
 		}
 	}
 	return found, nil
-}
-
-func suggestScenario(name string) string {
-	if hint := spec.Suggest(name, scenarios.Names()); hint != "" {
-		return hint
-	}
-	return "the shipped scenarios are " + strings.Join(scenarios.Names(), ", ")
 }
 
 // scenarioFiles are the YAML files of a folder that hold a scenario.
@@ -103,7 +96,7 @@ func holdsScenario(path string) bool {
 
 // load reads one scenario.
 func (f *scenarioFlags) load(name string) (loaded, spec.Diagnostics) {
-	opts := spec.Options{Sets: f.sets}
+	opts := spec.Options{Sets: f.sets, Fixtures: names.All()}
 	if info, err := os.Stat(name); (err != nil || info.IsDir()) && slices.Contains(scenarios.Names(), name) {
 		file := name + ".yaml"
 		source, _ := fs.ReadFile(scenarios.FS(), file)

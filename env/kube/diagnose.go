@@ -34,7 +34,7 @@ func (m *Mesh) Diagnose(ctx context.Context, dir string) (lines []string, err er
 	}
 	all, _ := m.pods.list(func(*corev1.Pod) bool { return true })
 	for _, p := range all {
-		errs = append(errs, writeJSON(filepath.Join(dir, instanceOf(p)+".pod.json"), p))
+		errs = append(errs, writeJSON(filepath.Join(dir, instanceOf(p)+".pod.json"), withoutSecrets(p)))
 		errs = append(errs, m.dumpLogs(ctx, dir, p)...)
 		if carries(p) {
 			errs = append(errs, m.dumpSidecar(ctx, dir, p)...)
@@ -42,6 +42,20 @@ func (m *Mesh) Diagnose(ctx context.Context, dir string) (lines []string, err er
 		lines = append(lines, troubles(p)...)
 	}
 	return lastOf(lines, 20), errors.Join(errs...)
+}
+
+// withoutSecrets is the pod less the values of its environment: whoever gets the diagnostics need not know what the application knows.
+func withoutSecrets(p *corev1.Pod) *corev1.Pod {
+	p = p.DeepCopy()
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			for j := range list[i].Env {
+				list[i].Env[j].Value = ""
+			}
+		}
+	}
+	delete(p.Annotations, "kubectl.kubernetes.io/last-applied-configuration")
+	return p
 }
 
 // events are what happened to the namespace's objects, oldest first.

@@ -59,6 +59,7 @@ type Options struct {
 // Environment stands meshes up in a cluster.
 type Environment struct {
 	Options
+	autopsy autopsy // of the last mesh that could not stand
 }
 
 // Name is "kind" or "kubernetes".
@@ -102,6 +103,7 @@ func (e *Environment) up(ctx context.Context, d env.Deployment, watch env.Watche
 	m := newMesh(e, d, watch)
 	defer func() {
 		if err != nil {
+			e.autopsy.take(ctx, m)
 			down, cancel := context.WithTimeout(context.WithoutCancel(ctx), downTimeout)
 			defer cancel()
 			err = errors.Join(err, m.Down(down))

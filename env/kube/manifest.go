@@ -26,19 +26,24 @@ func (m *Mesh) manifest(read map[string]*manifest, a *application) (*manifest, e
 		return nil, err
 	}
 	for _, u := range objects {
-		if m.applier.Namespaced(u.GroupVersionKind()) {
-			u.SetNamespace(m.namespace)
-		}
-		labels := u.GetLabels()
-		if labels == nil {
-			labels = map[string]string{}
-		}
-		labels[names.LabelRun] = m.deployment.Run // of the object alone: its pods stay as they are
-		u.SetLabels(labels)
+		m.adopt(u)
 	}
 	f := &manifest{file: a.Program.Manifest, objects: objects}
 	read[a.Program.Manifest] = f
 	return f, nil
+}
+
+// adopt puts an author's object into the applications' namespace, and says whose it is; its pods stay as they are.
+func (m *Mesh) adopt(u *unstructured.Unstructured) {
+	if m.applier.Namespaced(u.GroupVersionKind()) {
+		u.SetNamespace(m.namespace)
+	}
+	labels := u.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[names.LabelRun] = m.deployment.Run
+	u.SetLabels(labels)
 }
 
 // claim finds the Deployment that is the workload, and puts another image into it if there is one.

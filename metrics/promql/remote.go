@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +20,14 @@ import (
 type Remote struct {
 	// URL is the server's, without /api/v1.
 	URL string
-	// Header is sent with every query: Authorization, for instance.
+	// Header is sent with every query.
 	Header http.Header
-	// Client sends the queries. It follows the context's deadline; http.DefaultClient when nil.
+	// TokenFile, when set, holds the bearer token that is shown to the server. It is read for every query, because such tokens are replaced before they expire. The token is in no
+	// error.
+	TokenFile string
+	// Timeout is the longest that a query may take, there and back. DefaultTimeout when 0.
+	Timeout time.Duration
+	// Client sends the queries; http.DefaultClient when nil. Whatever its policy, redirects are not followed: a query would be lost on the way.
 	Client *http.Client
 }
 
@@ -29,6 +35,18 @@ var _ Querier = (*Remote)(nil)
 
 // maxAnswer is the longest answer that is read, in bytes.
 const maxAnswer = 64 << 20
+
+// Check asks something whose answer is known, so that a wrong address or missing credentials show before a run begins.
+func (r *Remote) Check(ctx context.Context) error {
+	v, err := r.Instant(ctx, "vector(1)", time.Now())
+	if err != nil {
+		return err
+	}
+	if n, _ := v.One(); n != 1 {
+		return fmt.Errorf("ask %s for vector(1): the answer is %v", r.address(), v)
+	}
+	return nil
+}
 
 // Instant implements Querier.
 func (r *Remote) Instant(ctx context.Context, query string, t time.Time) (Value, error) {
@@ -49,40 +67,92 @@ func (r *Remote) Range(ctx context.Context, query string, start, end time.Time, 
 func unix(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', 3, 64) }
 
 func (r *Remote) ask(ctx context.Context, endpoint string, form url.Values) (Value, error) {
+	timeout := orDefault(r.Timeout, DefaultTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	form.Set("timeout", strconv.FormatFloat(timeout.Seconds(), 'f', -1, 64))
 	v, err := r.post(ctx, endpoint, form)
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrTimeout) {
+		err = fmt.Errorf("%w: %w", ErrTimeout, err)
+	}
 	if err != nil {
-		return Value{}, fmt.Errorf("ask %s for %q: %w", r.URL, form.Get("query"), err)
+		return Value{}, fmt.Errorf("ask %s for %q: %w", r.address(), form.Get("query"), err)
 	}
 	return v, nil
 }
 
-func (r *Remote) post(ctx context.Context, endpoint string, form url.Values) (Value, error) {
-	target, err := url.JoinPath(r.URL, "api/v1", endpoint)
+// address is the URL without a password.
+func (r *Remote) address() string {
+	u, err := url.Parse(r.URL)
 	if err != nil {
-		return Value{}, err
+		return "the server"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	return u.Redacted()
+}
+
+func (r *Remote) post(ctx context.Context, endpoint string, form url.Values) (Value, error) {
+	u, err := url.Parse(r.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return Value{}, errors.New("its URL is not an absolute http or https address") // the parser's error would repeat a password
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.JoinPath("api/v1", endpoint).String(), strings.NewReader(form.Encode()))
 	if err != nil {
 		return Value{}, err
 	}
 	maps.Copy(req.Header, r.Header)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := r.client().Do(req)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return Value{}, fmt.Errorf("%w: %w", ErrTimeout, err)
+	if err := r.authorize(req); err != nil {
+		return Value{}, err
 	}
+	resp, err := r.client().Do(req)
 	if err != nil {
 		return Value{}, err
 	}
 	defer resp.Body.Close()
+	if err := refusal(resp); err != nil {
+		return Value{}, err
+	}
 	return decode(resp)
 }
 
-func (r *Remote) client() *http.Client {
-	if r.Client == nil {
-		return http.DefaultClient
+func (r *Remote) authorize(req *http.Request) error {
+	if r.TokenFile == "" {
+		return nil
 	}
-	return r.Client
+	content, err := os.ReadFile(r.TokenFile)
+	if err != nil {
+		return fmt.Errorf("read the token: %w", err)
+	}
+	token := strings.TrimSpace(string(content))
+	if token == "" {
+		return fmt.Errorf("there is no token in %s", r.TokenFile)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+func (r *Remote) client() *http.Client {
+	client := http.Client{}
+	if r.Client != nil {
+		client = *r.Client
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// refusal is an error when the answer comes from something in front of the server.
+func refusal(resp *http.Response) error {
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return fmt.Errorf("status %s: it wants other credentials", resp.Status)
+	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+		if to, err := resp.Location(); err == nil {
+			return fmt.Errorf("status %s: it is at %s://%s%s now", resp.Status, to.Scheme, to.Host, strings.TrimSuffix(to.Path, resp.Request.URL.Path))
+		}
+		return fmt.Errorf("status %s", resp.Status)
+	default:
+		return nil
+	}
 }
 
 // answer is what the API sends: https://prometheus.io/docs/prometheus/latest/querying/api/

@@ -1,24 +1,16 @@
-// Package images brings our own programs, packed as images, into a cluster: streamed into the nodes of a kind cluster, or pushed to a registry. An image is brought once for each change
-// of what is in it, because its name is a digest of that.
+// Package images brings programs, packed as images without any container tool, into a cluster: streamed into the nodes of a kind cluster, or pushed to a registry. An image is brought once
+// for each change of what is in it, because its name is a digest of that.
 package images
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"os"
 	"path"
-	"slices"
-	"strings"
+	"path/filepath"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"golang.org/x/sync/errgroup"
-	"sigs.k8s.io/kind/pkg/cluster/nodes"
-	"sigs.k8s.io/kind/pkg/cluster/nodeutils"
 
 	"meshtest.dev/meshtest/internal/oci"
 )
@@ -28,18 +20,72 @@ const Local = "localhost"
 
 // Image is an image under its name.
 type Image struct {
-	Ref     string   // REPOSITORY:DIGEST
+	Ref     string   // localhost/REPOSITORY:DIGEST
 	Aliases []string // other references, which follow the newest image
 	image   v1.Image
 }
 
-// Build packs a static binary for Linux, such as repository "meshtest-sidecar", alone and as a user that is not root.
+// Build packs a static binary for Linux, such as repository "meshtest-sidecar", alone and as a user that is not root. A binary that needs a dynamic loader is an error.
 func Build(binary, repository string, aliases ...string) (Image, error) {
-	made, err := oci.NewBinary(binary, oci.Config{})
+	return BuildWith(binary, repository, oci.Config{}, aliases...)
+}
+
+// BuildWith is Build with a configuration.
+func BuildWith(binary, repository string, config oci.Config, aliases ...string) (Image, error) {
+	made, err := oci.NewBinary(binary, config)
 	if err != nil {
 		return Image{}, fmt.Errorf("packing %s: %w", binary, err)
 	}
 	return New(made, repository, aliases...)
+}
+
+// Pack packs files, such as those of [Files], for this machine's architecture unless the configuration says another one. Its entrypoint is required.
+func Pack(repository string, config oci.Config, files ...oci.File) (Image, error) {
+	layer, err := oci.NewLayer(files...)
+	if err != nil {
+		return Image{}, fmt.Errorf("packing %s: %w", repository, err)
+	}
+	made, err := oci.NewImage(config, layer)
+	if err != nil {
+		return Image{}, fmt.Errorf("packing %s: %w", repository, err)
+	}
+	return New(made, repository)
+}
+
+// Files are what is in a folder of this machine, to stand under a folder of an image. Symbolic links stay what they are; what is no file is an error.
+func Files(folder, under string) ([]oci.File, error) {
+	var all []oci.File
+	err := filepath.WalkDir(folder, func(at string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		within, err := filepath.Rel(folder, at)
+		if err != nil {
+			return err
+		}
+		f := oci.File{Path: path.Join(under, filepath.ToSlash(within))}
+		switch info, err := entry.Info(); {
+		case err != nil:
+			return err
+		case info.Mode()&fs.ModeSymlink != 0:
+			if f.Link, err = os.Readlink(at); err != nil {
+				return err
+			}
+		case info.Mode().IsRegular():
+			f.Source, f.Mode = at, info.Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)
+		default:
+			return fmt.Errorf("%s is neither a file nor a link", at)
+		}
+		all = append(all, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("packing %s: %w", folder, err)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("packing %s: %w", folder, errors.New("there are no files in it"))
+	}
+	return all, nil
 }
 
 // New names an image that was made otherwise.
@@ -51,95 +97,11 @@ func New(made v1.Image, repository string, aliases ...string) (Image, error) {
 	return Image{Ref: ref, Aliases: aliases, image: made}, nil
 }
 
-// Load brings images into the nodes that have not got them. Several processes may do so at once.
-func Load(ctx context.Context, into []nodes.Node, images ...Image) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, node := range into {
-		g.Go(func() error {
-			if err := load(ctx, node, images); err != nil {
-				return fmt.Errorf("loading images into node %s: %w", node, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-func load(ctx context.Context, node nodes.Node, images []Image) error {
-	there, err := list(ctx, node)
+// architecture is the image's, as GOARCH.
+func (i Image) architecture() (string, error) {
+	file, err := i.image.ConfigFile()
 	if err != nil {
-		return err
+		return "", fmt.Errorf("reading the image %s: %w", i.Ref, err)
 	}
-	for _, i := range images {
-		if slices.Contains(there, i.Ref) {
-			if err := i.point(ctx, node); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := i.load(node); err != nil {
-			return fmt.Errorf("%s: %w", i.Ref, err)
-		}
-	}
-	return nil
-}
-
-// ctr is containerd's own client in a node. Not every node image has another one.
-func ctr(ctx context.Context, node nodes.Node, args ...string) (string, error) {
-	var out, stderr bytes.Buffer
-	args = append([]string{"--namespace=k8s.io", "images"}, args...)
-	if err := node.CommandContext(ctx, "ctr", args...).SetStdout(&out).SetStderr(&stderr).Run(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
-	}
-	return out.String(), nil
-}
-
-func list(ctx context.Context, node nodes.Node) ([]string, error) {
-	out, err := ctr(ctx, node, "ls", "--quiet")
-	if err != nil {
-		return nil, fmt.Errorf("listing images: %w", err)
-	}
-	return strings.Fields(out), nil
-}
-
-// point makes the aliases mean this image.
-func (i Image) point(ctx context.Context, node nodes.Node) error {
-	if len(i.Aliases) == 0 {
-		return nil
-	}
-	_, err := ctr(ctx, node, append([]string{"tag", "--force", i.Ref}, i.Aliases...)...)
-	return err
-}
-
-// load streams the image into a node.
-func (i Image) load(node nodes.Node) error {
-	named := []oci.Named{{Ref: i.Ref, Image: i.image}}
-	for _, alias := range i.Aliases {
-		named = append(named, oci.Named{Ref: alias, Image: i.image})
-	}
-	read, write := io.Pipe()
-	go func() { write.CloseWithError(oci.Tarball(write, named...)) }()
-	err := nodeutils.LoadImageArchive(node, read)
-	return errors.Join(err, read.Close())
-}
-
-// Push brings images to a registry, under a prefix such as registry.example.com/meshtest, with the credentials of the user's container tools. It returns their references there.
-func Push(ctx context.Context, prefix string, images ...Image) ([]string, error) {
-	refs := make([]string, len(images))
-	g, ctx := errgroup.WithContext(ctx)
-	for n, i := range images {
-		g.Go(func() error {
-			text := prefix + strings.TrimPrefix(i.Ref, Local)
-			ref, err := name.ParseReference(text)
-			if err != nil {
-				return fmt.Errorf("pushing %s: %w", text, err)
-			}
-			if err := remote.Write(ref, i.image, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
-				return fmt.Errorf("pushing %s: %w", text, err)
-			}
-			refs[n] = text
-			return nil
-		})
-	}
-	return refs, g.Wait()
+	return file.Architecture, nil
 }

@@ -6,6 +6,8 @@
 //
 //	Scheduled = Sent + Unsent()        Sent = Completed + Unanswered
 //
+// Package load/agent sends a stream from somewhere else, with the same meaning.
+//
 // Latency counts from the intended time, so a server that stalls, and a generator that falls behind, both show in the
 // numbers instead of silently thinning them out (coordinated omission).
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -272,5 +273,49 @@ func TestTheAgentIsNotThere(t *testing.T) {
 		}
 		_, err = Client{Dial: gone, Token: secret}.Run(t.Context(), users(t, 0), nil)
 		require.ErrorIs(t, err, ErrLost)
+	})
+}
+
+// A halfConn is a connection whose other side has said what it had to say, then ends its half of it, and never reads.
+type halfConn struct {
+	saying
+	ends   time.Time
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *halfConn) Read(b []byte) (int, error) {
+	n, err := c.saying.Read(b)
+	if err != nil {
+		time.Sleep(time.Until(c.ends))
+	}
+	return n, err
+}
+
+func (c *halfConn) Write(b []byte) (int, error) {
+	if kind(b[4]) != kindRecords {
+		return len(b), nil
+	}
+	<-c.closed
+	return 0, net.ErrClosed
+}
+
+func (c *halfConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+// A driver that hangs up while something is written to it does not keep its load, nor the agent, waiting.
+func TestADriverThatDoesNotListen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start, err := users(t, 0).MarshalJSON()
+		require.NoError(t, err)
+		began := time.Now()
+		text := greetings(secret) + frame(kindStart, string(start))
+		conn := &halfConn{saying: saying{strings.NewReader(text)}, ends: began.Add(5 * time.Second), closed: make(chan struct{})}
+		s := &Server{Token: secret, dial: loadtest.Serve(t, new(shop))}
+		s.converse(t.Context(), conn)
+		require.Equal(t, 5*time.Second, time.Since(began))
 	})
 }

@@ -32,6 +32,7 @@ func Runs(t *testing.T, within time.Duration, make func(t *testing.T, dial load.
 		"a slow sink holds up nothing":                 slowSink,
 		"no sink":                                      noSink,
 		"streams side by side":                         sideBySide,
+		"a quiet stream":                               quiet,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,4 +281,17 @@ func sideBySide(t *testing.T, b bench) {
 		})
 	}
 	all.Wait()
+}
+
+// For a minute nothing is due, and then an answer takes as long: that is no reason to give up.
+func quiet(t *testing.T, b bench) {
+	run := b.make(func(http.ResponseWriter, *http.Request) { pause(time.Minute) })
+	s := stream(t, 1./60, 90*time.Second)
+	s.Timeout = 2 * time.Minute
+	var sink taken
+	got, err := run(t.Context(), s, sink.take)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.OK.Count())
+	require.Equal(t, 2*time.Minute, got.Elapsed)
+	require.Equal(t, sink.sum(), got.Summary)
 }

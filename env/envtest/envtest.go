@@ -223,7 +223,7 @@ func notReady(t *testing.T, e env.Environment) {
 	w := &watcher{states: map[string]env.ProcessState{}}
 	program, says := env.Program{Command: []string{"sh", "-c", "echo because of me; exit 7"}}, []string{"exit code 7", "because of me"}
 	if !e.Capabilities().Has(capability.Command) {
-		program, says = env.Program{Image: "localhost/nobody/made-this:1"}, []string{"localhost/nobody/made-this:1", "cannot be had"}
+		program, says = env.Program{Image: "localhost/nobody/made-this:1"}, []string{"localhost/nobody/made-this:1", "cannot be pulled"}
 	}
 	_, err := e.Up(t.Context(), deployment(t, program), w)
 	var bad *env.NotReady

@@ -27,6 +27,9 @@ func envUpCommand(s streams) *cobra.Command {
 			if err != nil {
 				return exitError{code: exitEnvironment, text: err.Error()}
 			}
+			if err := c.Touch(cmd.Context()); err != nil {
+				return exitError{code: exitEnvironment, text: err.Error()}
+			}
 			_, err = fmt.Fprintln(s.out, c.Name())
 			return err
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshtest.dev/meshtest/env/kube"
+	"meshtest.dev/meshtest/env/kube/cluster"
 	"meshtest.dev/meshtest/env/local/supervisor"
 )
 
@@ -17,6 +18,7 @@ const healTimeout = 5 * time.Minute
 
 type healFlags struct {
 	sweep      bool
+	stale      time.Duration
 	kubeconfig string
 	context    string
 }
@@ -33,6 +35,7 @@ With --sweep, remove from a cluster what runs of any machine made there and have
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.heal(cmd.Context(), s) },
 	}
 	flags := cmd.Flags()
+	flags.DurationVar(&f.stale, "stale", 0, "delete kind clusters that runs have kept and not used for so `long`, such as 168h (default: none)")
 	flags.BoolVar(&f.sweep, "sweep", false, "look for what runs of any machine have left in a cluster, too")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "with --sweep: `file` (default: as kubectl finds it)")
 	flags.StringVar(&f.context, "context", "", "with --sweep: `context` of the kubeconfig (default: its current one)")
@@ -57,11 +60,34 @@ func (f *healFlags) heal(ctx context.Context, s streams) error {
 		}
 		healed = append(healed, swept...)
 	}
-	if err := errors.Join(err, clusterErr, sweepErr); err != nil {
+	unused, staleErr := f.deleteStale(ctx)
+	for _, name := range unused {
+		fmt.Fprintf(s.out, "cluster %s: deleted\n", name)
+	}
+	healed = append(healed, unused...)
+	if err := errors.Join(err, clusterErr, sweepErr, staleErr); err != nil {
 		return exitError{code: exitEnvironment, text: "healing: " + err.Error()}
 	}
 	if len(healed) == 0 {
 		fmt.Fprintln(s.err, "nothing was left")
 	}
 	return nil
+}
+
+// deleteStale deletes the clusters that nobody has used for long.
+func (f *healFlags) deleteStale(ctx context.Context) (names []string, err error) {
+	if f.stale <= 0 {
+		return nil, nil
+	}
+	unused, err := cluster.Stale(ctx, f.stale)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range unused {
+		if err := c.Delete(ctx); err != nil {
+			return names, err
+		}
+		names = append(names, c.Name())
+	}
+	return names, nil
 }

@@ -134,8 +134,7 @@ func (m *Mesh) openCluster(ctx context.Context) (err error) {
 	}
 	if m.env.Reuse {
 		if m.cluster, err = cluster.Find(ctx, options.Name); err == nil {
-			m.config, err = m.cluster.RestConfig()
-			return err
+			return m.useKept(ctx)
 		}
 		if !errors.Is(err, cluster.ErrNotFound) {
 			return err
@@ -147,9 +146,20 @@ func (m *Mesh) openCluster(ctx context.Context) (err error) {
 	if m.cluster, err = cluster.Create(ctx, options); err != nil {
 		return err
 	}
-	m.ownCluster = !m.env.Reuse
+	if m.env.Reuse {
+		return m.useKept(ctx)
+	}
+	m.ownCluster = true
 	m.config, err = m.cluster.RestConfig()
 	return err
+}
+
+// useKept uses a cluster that stays, and notes in it that it was used: one that nobody uses any more is swept one day.
+func (m *Mesh) useKept(ctx context.Context) (err error) {
+	if m.config, err = m.cluster.RestConfig(); err != nil {
+		return err
+	}
+	return m.cluster.Touch(ctx)
 }
 
 // connect makes the clients.

@@ -4,11 +4,11 @@
 package ledger
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,7 +29,8 @@ const (
 	CordonedNode      Kind = "cordoned-node"      // Place, Name
 )
 
-// Place says which cluster: one of kind's on this machine, or one of a kubeconfig.
+// Place says which cluster: one of kind's on this machine, or one of a kubeconfig. The context has to be named, and the file by its whole path: which ones are current may change before
+// somebody heals.
 type Place struct {
 	Cluster    string `json:"cluster,omitempty"`
 	Kubeconfig string `json:"kubeconfig,omitempty"`
@@ -55,11 +56,17 @@ type line struct {
 
 // Ledger is the open one of a living run. It is safe for concurrent use.
 type Ledger struct {
+	path string
+
 	mu   sync.Mutex
 	file *os.File
+	torn bool // the last line may not have been written to its end
 }
 
-const suffix = ".ndjson"
+const (
+	suffix = ".ndjson"
+	unborn = ".new-*" // of ledgers that are not locked yet
+)
 
 // dir is where the ledgers of this user are.
 func dir() (string, error) {
@@ -74,23 +81,51 @@ func dir() (string, error) {
 	return filepath.Join(base, "meshtest", "runs"), nil
 }
 
-// Open begins the ledger of a run.
+// Open begins the ledger of a run. It appears locked, so that nobody takes a run that has just begun for a dead one.
 func Open(run string) (*Ledger, error) {
+	l, err := open(run)
+	if err != nil {
+		return nil, fmt.Errorf("opening the ledger of run %s: %w", run, err)
+	}
+	return l, nil
+}
+
+func open(run string) (*Ledger, error) {
+	if run == "" || filepath.Base(run) != run {
+		return nil, errors.New("this is no name of a file")
+	}
 	in, err := dir()
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(in, 0o700); err != nil {
-		return nil, fmt.Errorf("opening the ledger: %w", err)
+		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(in, run+suffix), os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
+	file, err := os.CreateTemp(in, unborn)
 	if err != nil {
-		return nil, fmt.Errorf("opening the ledger: %w", err)
+		return nil, err
 	}
-	if err := lock(file); err != nil {
-		return nil, errors.Join(fmt.Errorf("locking the ledger: %w", err), file.Close())
+	path := filepath.Join(in, run+suffix)
+	err = lock(file)
+	if err == nil {
+		err = os.Link(file.Name(), path) // fails when there is one already
 	}
-	return &Ledger{file: file}, nil
+	if err == nil {
+		err = syncDir(in)
+	}
+	if err = errors.Join(err, os.Remove(file.Name())); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &Ledger{path: path, file: file}, nil
+}
+
+// syncDir makes the names in a folder last.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Note writes a deed down; it is on the disk when Note returns, so the deed can follow.
@@ -104,14 +139,20 @@ func (l *Ledger) append(entry line) error {
 	if err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
+	data = append(data, '\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := l.file.Write(append(data, '\n')); err != nil {
+	if l.torn {
+		data = append([]byte{'\n'}, data...)
+	}
+	l.torn = true
+	if _, err := l.file.Write(data); err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
 	if err := l.file.Sync(); err != nil {
 		return fmt.Errorf("writing the ledger: %w", err)
 	}
+	l.torn = false
 	return nil
 }
 
@@ -120,23 +161,24 @@ func (l *Ledger) Close() error { return l.file.Close() }
 
 // Remove forgets the ledger: everything is undone.
 func (l *Ledger) Remove() error {
-	return errors.Join(os.Remove(l.file.Name()), l.file.Close())
+	return errors.Join(os.Remove(l.path), l.file.Close())
 }
 
 // Record is what a dead run has left, in the order in which it was done. It is held until Remove or Close, so that two heals do not meet.
 type Record struct {
 	Run     string
 	Entries []Entry
+	path    string
 	file    *os.File
 }
 
 // Remove forgets what has been undone.
-func (r Record) Remove() error { return errors.Join(os.Remove(r.file.Name()), r.file.Close()) }
+func (r Record) Remove() error { return errors.Join(os.Remove(r.path), r.file.Close()) }
 
 // Close gives the record back: some of it could not be undone.
 func (r Record) Close() error { return r.file.Close() }
 
-// Dead returns what dead runs of this user have left.
+// Dead returns what dead runs of this user have left. What can be read is returned with an error about what cannot.
 func Dead() ([]Record, error) {
 	in, err := dir()
 	if err != nil {
@@ -150,54 +192,60 @@ func Dead() ([]Record, error) {
 		return nil, fmt.Errorf("looking for ledgers: %w", err)
 	}
 	var dead []Record
+	var errs []error
 	for _, e := range entries {
 		run, ours := strings.CutSuffix(e.Name(), suffix)
 		if !ours {
 			continue
 		}
-		record, alive, err := open(filepath.Join(in, e.Name()), run)
+		record, alive, err := take(filepath.Join(in, e.Name()), run)
 		if err != nil {
-			return dead, err
-		}
-		if !alive {
+			errs = append(errs, fmt.Errorf("reading the ledger of run %s: %w", run, err))
+		} else if !alive {
 			dead = append(dead, record)
 		}
 	}
-	return dead, nil
+	return dead, errors.Join(errs...)
 }
 
-// open reads the ledger of a run, if it is dead.
-func open(path, run string) (record Record, alive bool, err error) {
+// take reads the ledger of a run and holds it, if the run is dead.
+func take(path, run string) (record Record, alive bool, err error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return record, true, nil // it has ended meanwhile
 	}
 	if err != nil {
-		return record, false, fmt.Errorf("reading a ledger: %w", err)
+		return record, false, err
 	}
-	if err := lock(file); err != nil {
+	if lock(file) != nil {
 		return record, true, file.Close()
 	}
-	data, err := os.ReadFile(path)
+	if !isAt(file, path) { // it ended, or was healed, before the lock was ours
+		return record, true, file.Close()
+	}
+	data, err := io.ReadAll(file)
 	if err != nil {
-		return record, true, errors.Join(file.Close(), ignoreMissing(err))
+		return record, false, errors.Join(err, file.Close())
 	}
-	return Record{Run: run, Entries: parse(data), file: file}, false, nil
+	return Record{Run: run, Entries: parse(data), path: path, file: file}, false, nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// isAt reports whether a file is still the one of that name.
+func isAt(file *os.File, path string) bool {
+	open, err := file.Stat()
+	if err != nil {
+		return false
 	}
-	return fmt.Errorf("reading a ledger: %w", err)
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(open, named)
 }
 
-// parse reads what was done and not undone. The last line may be torn: its deed was never begun.
+// parse reads what was done and not undone. A line may be torn: its deed was never begun.
 func parse(data []byte) []Entry {
 	var entries []Entry
-	for scanner := bufio.NewScanner(bytes.NewReader(data)); scanner.Scan(); {
+	for text := range bytes.Lines(data) {
 		var l line
-		if json.Unmarshal(scanner.Bytes(), &l) != nil {
+		if json.Unmarshal(text, &l) != nil || l.Kind == "" {
 			continue
 		}
 		if i := slices.Index(entries, l.Entry); i >= 0 {

@@ -120,10 +120,15 @@ func (i Image) point(ctx context.Context, node nodes.Node) error {
 	if len(i.Aliases) == 0 {
 		return nil
 	}
-	if _, err := ctr(ctx, node, append([]string{"tag", "--force", i.Ref}, i.Aliases...)...); err != nil {
-		return fmt.Errorf("calling %s %s: %w", i.Ref, strings.Join(i.Aliases, " and "), err)
+	for attempt := 1; ; attempt++ { // --force removes a name and then gives it, between which somebody else may have given it
+		_, err := ctr(ctx, node, append([]string{"tag", "--force", i.Ref}, i.Aliases...)...)
+		if err == nil {
+			return nil
+		}
+		if attempt == attempts || !strings.Contains(err.Error(), "already exists") {
+			return fmt.Errorf("calling %s %s: %w", i.Ref, strings.Join(i.Aliases, " and "), err)
+		}
 	}
-	return nil
 }
 
 // machines are the names of architectures that `uname` has, as GOARCH.

@@ -158,6 +158,9 @@ func fit(ctx context.Context, node nodes.Node, images []Image) error {
 
 // stream writes the image's archive into a node. When ctx ends the archive does, too, which containerd takes for an error.
 func (i Image) stream(ctx context.Context, node nodes.Node) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	named := []oci.Named{{Ref: i.Ref, Image: i.image}}
 	for _, alias := range i.Aliases {
 		named = append(named, oci.Named{Ref: alias, Image: i.image})

@@ -40,12 +40,12 @@ func waits(container, reason, message string) corev1.PodStatus {
 }
 
 // rollout waits for objects that are as given, in the time of a bubble.
-func rollout(t *testing.T, wait time.Duration, objects ...runtime.Object) (error, time.Duration) {
+func rollout(t *testing.T, wait time.Duration, objects ...runtime.Object) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
 	began := time.Now()
 	err := (&Applier{client: fake.NewClientset(objects...)}).Rollout(ctx, shop, "web")
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 func TestARolloutThatNeverEnds(t *testing.T) {
@@ -111,7 +111,7 @@ func TestARolloutThatNeverEnds(t *testing.T) {
 				event := &corev1.Event{
 					ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: shop}, InvolvedObject: corev1.ObjectReference{Name: "web-1"}, Type: corev1.EventTypeWarning, Reason: "Bad", Message: "it is bad ",
 				}
-				err, took := rollout(t, time.Hour, append(c.objects, event)...)
+				took, err := rollout(t, time.Hour, append(c.objects, event)...)
 				var stuck *StuckError
 				require.ErrorAs(t, err, &stuck)
 				require.Equal(t, c.reason, stuck.Reason)
@@ -148,7 +148,7 @@ func TestARolloutEnds(t *testing.T) {
 func TestARolloutThatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		err, _ := rollout(t, time.Minute, deployment(1, 2))
+		_, err := rollout(t, time.Minute, deployment(1, 2))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "waiting for web, of which 1 of 2 pods are ready")
 	})
@@ -157,7 +157,7 @@ func TestARolloutThatTakesTooLong(t *testing.T) {
 func TestARolloutOfNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		err, took := rollout(t, time.Minute)
+		took, err := rollout(t, time.Minute)
 		require.True(t, apierrors.IsNotFound(err))
 		require.Zero(t, took)
 	})

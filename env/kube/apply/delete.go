@@ -16,9 +16,19 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// Delete deletes the objects in the reverse of the order in which they are applied, and returns when all are gone, and everything that they own with them. What is not there is deleted.
+// Delete deletes the objects in the reverse of the order in which they are applied, and returns when all are gone, and the pods of those that start pods with them. What is not there is
+// deleted.
 func (a *Applier) Delete(ctx context.Context, objects ...*unstructured.Unstructured) error {
 	return a.deleteAll(ctx, metav1.DeletePropagationForeground, objects)
+}
+
+// propagation is how what an object owns is deleted. To wait for that makes sense only where it is pods: the garbage collector has to know the object's kind for it, which takes it half a
+// minute for a new one.
+func propagation(u *unstructured.Unstructured, how metav1.DeletionPropagation) metav1.DeletionPropagation {
+	if rank(u) != ranks["Pod"] {
+		return metav1.DeletePropagationBackground
+	}
+	return how
 }
 
 // DeleteBackground is Delete, but what the objects own goes by itself later.
@@ -42,6 +52,7 @@ func (a *Applier) delete(ctx context.Context, how metav1.DeletionPropagation, u 
 	if err != nil {
 		return err
 	}
+	how = propagation(u, how)
 	options := metav1.DeleteOptions{PropagationPolicy: &how}
 	if u.GetUID() != "" {
 		options.Preconditions = metav1.NewUIDPreconditions(string(u.GetUID()))

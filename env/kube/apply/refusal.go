@@ -116,6 +116,7 @@ var refusals = []struct {
 	{regexp.MustCompile(`admission webhook "([^"]+)" denied the request`), "webhook $1 refuses it", true},
 	{regexp.MustCompile(`(?s)ValidatingAdmissionPolicy '([^']+)' .*denied request: (.+)$`), "policy $1 refuses it: $2", true},
 	{regexp.MustCompile(`(?s)failed calling webhook "([^"]+)": (.+)$`), "webhook $1 has to agree, and does not answer: $2", false},
+	{regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "namespaces" in API group "" in the namespace "([^"]+)"`), "user $1 may not $2 namespace $3", true},
 	{regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]+)" in API group "" in the namespace "([^"]+)"`), "user $1 may not $2 $3 in namespace $4", true},
 	{regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]+)" in API group "([^"]+)" in the namespace "([^"]+)"`), "user $1 may not $2 $3.$4 in namespace $5", true},
 	{regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]+)" in API group "" at the cluster scope`), "user $1 may not $2 $3", true},

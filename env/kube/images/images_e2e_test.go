@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -73,9 +72,11 @@ func TestLoad(t *testing.T) {
 	three, err := BuildWith(binary, "meshtest-say", oci.Config{Env: []string{"SAY=three"}})
 	require.NoError(t, err)
 	require.ErrorIs(t, three.stream(ctx, nodes[0]), interrupted)
-	there, err := ctr(t.Context(), nodes[0], "ls", "--quiet")
+	there, err := list(t.Context(), nodes[0])
 	require.NoError(t, err)
-	require.NotContains(t, strings.Fields(there), three.Ref)
+	require.Equal(t, there[one.Ref], there[alias])
+	require.NotEmpty(t, there[two.Ref])
+	require.NotContains(t, there, three.Ref)
 
 	folder := t.TempDir()
 	require.NoError(t, os.Symlink("say", filepath.Join(folder, "link")))

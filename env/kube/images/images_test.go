@@ -128,12 +128,13 @@ func (c *fakeCmd) Run() error {
 	case strings.HasPrefix(c.line, "containerd config dump"):
 		_, _ = io.WriteString(c.out, "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"overlayfs\"\n")
 	case strings.Contains(c.line, "images ls"):
-		for ref := range n.has {
-			_, _ = io.WriteString(c.out, ref+"\n")
+		_, _ = io.WriteString(c.out, "REF TYPE DIGEST SIZE PLATFORMS LABELS\n")
+		for ref, digest := range n.has {
+			_, _ = io.WriteString(c.out, ref+" application/vnd.docker.distribution.manifest.v2+json "+digest+" 9.0 MiB linux/amd64 -\n")
 		}
 	case strings.Contains(c.line, "images tag --force"):
 		for _, alias := range c.args[5:] {
-			n.has[alias] = c.args[4]
+			n.has[alias] = n.has[c.args[4]]
 		}
 	case strings.Contains(c.line, "images import"):
 		return n.take(c.in)
@@ -167,10 +168,13 @@ func (n *fakeNode) take(r io.Reader) error {
 
 func newNode() *fakeNode { return &fakeNode{machine: "x86_64", has: map[string]string{}} }
 
-func (n *fakeNode) imported() int {
+func (n *fakeNode) imported() int { return n.ran("images import") }
+
+// ran is how often a command was run.
+func (n *fakeNode) ran(command string) int {
 	count := 0
 	for _, line := range n.runs {
-		if strings.Contains(line, "images import") {
+		if strings.Contains(line, command) {
 			count++
 		}
 	}
@@ -195,7 +199,9 @@ func TestLoadingIsOncePerChange(t *testing.T) {
 	require.Equal(t, 2, a.imported())
 	require.NoError(t, Load(t.Context(), []nodes.Node{a}, one))
 	require.Equal(t, 2, a.imported())
-	require.Equal(t, one.Ref, a.has[alias], "an alias follows what was loaded last")
+	require.Equal(t, a.has[one.Ref], a.has[alias], "an alias follows what was loaded last")
+	require.NotEqual(t, a.has[two.Ref], a.has[alias])
+	require.Equal(t, 1, a.ran("images tag"), "it is not given to the same image again")
 }
 
 func TestLoadingThatFails(t *testing.T) {

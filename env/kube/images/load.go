@@ -41,8 +41,8 @@ func load(ctx context.Context, node nodes.Node, images []Image) error {
 	}
 	fits := false
 	for _, i := range images {
-		if slices.Contains(there, i.Ref) {
-			if err := i.point(ctx, node); err != nil {
+		if there[i.Ref] != "" {
+			if err := i.point(ctx, node, there); err != nil {
 				return err
 			}
 			continue
@@ -60,13 +60,19 @@ func load(ctx context.Context, node nodes.Node, images []Image) error {
 	return nil
 }
 
-// list are the references of the images that a node has.
-func list(ctx context.Context, node nodes.Node) ([]string, error) {
-	there, err := ctr(ctx, node, "ls", "--quiet")
+// list are the images that a node has: digests, by reference.
+func list(ctx context.Context, node nodes.Node) (map[string]string, error) {
+	table, err := ctr(ctx, node, "ls")
 	if err != nil {
 		return nil, fmt.Errorf("listing its images: %w", err)
 	}
-	return strings.Fields(there), nil
+	there := map[string]string{}
+	for row := range strings.Lines(table) {
+		if columns := strings.Fields(row); len(columns) > 2 { // reference, media type, digest, and more
+			there[columns[0]] = columns[2]
+		}
+	}
+	return there, nil
 }
 
 // bring streams the image into a node. containerd does not like two to bring the same: one of them hears that there is one already, before all of it is there.
@@ -80,8 +86,8 @@ func (i Image) bring(ctx context.Context, node nodes.Node) error {
 		if listed != nil {
 			return listed
 		}
-		if slices.Contains(there, i.Ref) {
-			return i.point(ctx, node)
+		if there[i.Ref] != "" {
+			return i.point(ctx, node, there)
 		}
 	}
 }
@@ -115,18 +121,19 @@ func ctr(ctx context.Context, node nodes.Node, args ...string) (string, error) {
 	return run(ctx, node, "ctr", append([]string{"--namespace=k8s.io", "images"}, args...)...)
 }
 
-// point makes the aliases mean this image.
-func (i Image) point(ctx context.Context, node nodes.Node) error {
-	if len(i.Aliases) == 0 {
+// point makes the aliases mean this image. Those that do stay as they are: an alias is not there for a moment while it is given anew, and others may start pods just then.
+func (i Image) point(ctx context.Context, node nodes.Node, there map[string]string) error {
+	wrong := slices.DeleteFunc(slices.Clone(i.Aliases), func(alias string) bool { return there[alias] == there[i.Ref] })
+	if len(wrong) == 0 {
 		return nil
 	}
 	for attempt := 1; ; attempt++ { // --force removes a name and then gives it, between which somebody else may have given it
-		_, err := ctr(ctx, node, append([]string{"tag", "--force", i.Ref}, i.Aliases...)...)
+		_, err := ctr(ctx, node, append([]string{"tag", "--force", i.Ref}, wrong...)...)
 		if err == nil {
 			return nil
 		}
 		if attempt == attempts || !strings.Contains(err.Error(), "already exists") {
-			return fmt.Errorf("calling %s %s: %w", i.Ref, strings.Join(i.Aliases, " and "), err)
+			return fmt.Errorf("calling %s %s: %w", i.Ref, strings.Join(wrong, " and "), err)
 		}
 	}
 }

@@ -230,7 +230,7 @@ func (c *conductor) conclude(ctx context.Context, err error) Result {
 	case errors.As(err, &guard):
 		result.Verdict, result.ExitCode, result.Reason = Aborted, Aborted.exitCode(), guard.Error()
 	case errors.As(err, &notReady) && c.isCandidate(notReady.Workload.Service, notReady.Workload.Version):
-		result.Verdict, result.ExitCode, result.Reason = Failed, Failed.exitCode(), "the candidate is bad: "+notReady.Error()
+		result.Verdict, result.ExitCode, result.Reason = Failed, Failed.exitCode(), "the candidate is bad: "+redact(notReady.Error())
 	case err != nil:
 		result.Verdict, result.ExitCode, result.Reason = Invalid, Invalid.exitCode(), err.Error()
 	default:

@@ -36,6 +36,21 @@ func existing(kubeconfig, contextName string) (*rest.Config, error) {
 	return tuned(config), nil
 }
 
+// resolved names the cluster so that it is the same one when the user has gone elsewhere since: by its context and the file's whole path.
+func resolved(kubeconfig, contextName string) ledger.Place {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	if contextName == "" {
+		if raw, err := rules.Load(); err == nil {
+			contextName = raw.CurrentContext
+		}
+	}
+	if whole, err := filepath.Abs(kubeconfig); err == nil && kubeconfig != "" {
+		kubeconfig = whole
+	}
+	return ledger.Place{Kubeconfig: kubeconfig, Context: contextName}
+}
+
 func tuned(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.QPS, config.Burst = queriesPerSecond, burst

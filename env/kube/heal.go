@@ -92,7 +92,7 @@ func heal(ctx context.Context, record ledger.Record) error {
 	}
 	var errs []error
 	for i := len(record.Entries) - 1; i >= 0; i-- {
-		if err := undo(ctx, record.Entries[i]); err != nil {
+		if err := undo(ctx, record.Run, record.Entries[i]); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -114,7 +114,7 @@ func deleteCluster(ctx context.Context, name string) error {
 }
 
 // undo undoes one deed in a cluster. A cluster that is gone has nothing to undo.
-func undo(ctx context.Context, e ledger.Entry) error {
+func undo(ctx context.Context, run string, e ledger.Entry) error {
 	config, err := configOf(ctx, e.Place)
 	if errors.Is(err, cluster.ErrNotFound) {
 		return nil
@@ -137,9 +137,9 @@ func undo(ctx context.Context, e ledger.Entry) error {
 		u.SetKind(e.ObjectKind)
 		u.SetNamespace(e.Namespace)
 		u.SetName(e.Name)
-		return applier.Delete(ctx, u)
+		return deleteOurs(ctx, applier, run, u)
 	case ledger.LabelledNamespace:
-		return unlabel(ctx, client, e.Name)
+		return unlabelOurs(ctx, client, run, e.Name)
 	case ledger.ScaledDeployment:
 		err = setReplicas(ctx, client, e.Namespace, e.Name, e.Replicas)
 	case ledger.CordonedNode:
@@ -263,4 +263,25 @@ func setReplicas(ctx context.Context, client kubernetes.Interface, namespace, de
 		return fmt.Errorf("scaling deployment %s: %w", deployment, err)
 	}
 	return nil
+}
+
+// deleteOurs deletes an object if it still is the run's: somebody else may have made one of that name since, or had it before.
+func deleteOurs(ctx context.Context, applier *apply.Applier, run string, u *unstructured.Unstructured) error {
+	labels, there, err := applier.Labels(ctx, u)
+	if err != nil || !there || labels[names.LabelRun] != run {
+		return err
+	}
+	return applier.Delete(ctx, u)
+}
+
+// unlabelOurs takes the marks off a namespace that the run still holds.
+func unlabelOurs(ctx context.Context, client kubernetes.Interface, run, namespace string) error {
+	ns, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || (err == nil && ns.Labels[names.LabelRun] != run) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at namespace %s: %w", namespace, err)
+	}
+	return unlabel(ctx, client, namespace)
 }

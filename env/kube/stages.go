@@ -87,7 +87,7 @@ func (m *Mesh) place() ledger.Place {
 	if m.cluster != nil {
 		return ledger.Place{Cluster: m.cluster.Name()}
 	}
-	return ledger.Place{Kubeconfig: m.env.Kubeconfig, Context: m.env.Context}
+	return resolved(m.env.Kubeconfig, m.env.Context)
 }
 
 // create applies an object that must not outlive the run: it is noted first, and its removal is remembered. What stands in a namespace that the run has made goes with it.
@@ -101,7 +101,7 @@ func (m *Mesh) create(ctx context.Context, object runtime.Object) error {
 		return err
 	}
 	m.undo = append(m.undo, func(ctx context.Context) error {
-		if err := m.applier.Delete(ctx, u...); err != nil {
+		if err := deleteOurs(ctx, m.applier, m.deployment.Run, u[0]); err != nil {
 			return err
 		}
 		return m.ledger.Done(entry)
@@ -137,7 +137,7 @@ func (m *Mesh) label(ctx context.Context, labels map[string]string) error {
 		return err
 	}
 	m.undo = append(m.undo, func(ctx context.Context) error {
-		if err := unlabel(ctx, m.client, m.namespace); err != nil {
+		if err := unlabelOurs(ctx, m.client, m.deployment.Run, m.namespace); err != nil {
 			return err
 		}
 		return m.ledger.Done(entry)
@@ -179,11 +179,18 @@ func (m *Mesh) applyAll(ctx context.Context, objects []*unstructured.Unstructure
 			if o.GetNamespace() != m.namespace {
 				continue
 			}
+			labels, there, err := m.applier.Labels(ctx, o)
+			if err != nil {
+				return err
+			}
+			if there && labels[names.LabelRun] != m.deployment.Run {
+				return fmt.Errorf("%s %s is in namespace %s already, and not of this run: choose another namespace", o.GetKind(), o.GetName(), m.namespace)
+			}
 			entry := ledger.Entry{Kind: ledger.CreatedObject, Place: m.place(), APIVersion: o.GetAPIVersion(), ObjectKind: o.GetKind(), Namespace: o.GetNamespace(), Name: o.GetName()}
 			if err := m.ledger.Note(entry); err != nil {
 				return err
 			}
-			m.undo = append(m.undo, func(ctx context.Context) error { return m.applier.Delete(ctx, o) })
+			m.undo = append(m.undo, func(ctx context.Context) error { return deleteOurs(ctx, m.applier, m.deployment.Run, o) })
 		}
 	}
 	return m.applier.Apply(ctx, objects...)

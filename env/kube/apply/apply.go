@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -167,6 +168,25 @@ type unknownKindError struct {
 
 func (e *unknownKindError) Error() string {
 	return fmt.Sprintf("%s: the cluster knows no %s of %s", e.object, e.kind.Kind, e.kind.GroupVersion())
+}
+
+// Labels are those that an object of that kind and name has in the cluster; there is false when there is none.
+func (a *Applier) Labels(ctx context.Context, u *unstructured.Unstructured) (labels map[string]string, there bool, err error) {
+	in, err := a.resource(u)
+	if unknown := (*unknownKindError)(nil); errors.As(err, &unknown) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	now, err := in.Get(ctx, u.GetName(), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("looking at %s: %w", describe(u), err)
+	}
+	return now.GetLabels(), true, nil
 }
 
 // resource finds where objects of a kind live.

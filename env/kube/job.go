@@ -39,7 +39,9 @@ func (m *Mesh) RunJob(ctx context.Context, text []byte, log io.Writer) (err erro
 	}
 	name := objects[i].GetName()
 	err = m.awaitJob(ctx, name)
-	return errors.Join(err, m.copyJobLogs(context.WithoutCancel(ctx), name, log))
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), autopsyTimeout)
+	defer cancel()
+	return errors.Join(err, m.copyJobLogs(reading, name, log))
 }
 
 func (m *Mesh) awaitJob(ctx context.Context, name string) error {

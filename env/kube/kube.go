@@ -147,6 +147,9 @@ func (m *Mesh) openCluster(ctx context.Context) (err error) {
 		return err
 	}
 	if m.env.Reuse {
+		if err := m.cluster.Touch(ctx); err != nil {
+			return err
+		}
 		return m.useKept(ctx)
 	}
 	m.ownCluster = true
@@ -157,6 +160,9 @@ func (m *Mesh) openCluster(ctx context.Context) (err error) {
 // useKept uses a cluster that stays, and notes in it that it was used: one that nobody uses any more is swept one day.
 func (m *Mesh) useKept(ctx context.Context) (err error) {
 	if m.config, err = m.cluster.RestConfig(); err != nil {
+		return err
+	}
+	if _, ours, err := m.cluster.Used(ctx); err != nil || !ours { // somebody else's stays without a mark, so that nobody sweeps it
 		return err
 	}
 	return m.cluster.Touch(ctx)

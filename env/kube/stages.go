@@ -254,17 +254,21 @@ func (m *Mesh) awaitInjection(ctx context.Context) error {
 
 // followPods begins to follow the pods of the run.
 func (m *Mesh) followPods(ctx context.Context) error {
-	ready := make(chan error, 1)
+	type begun struct {
+		pods *pods
+		err  error
+	}
+	ready := make(chan begun, 1)
 	m.spawn(func(life context.Context) {
 		var informing sync.WaitGroup
 		defer informing.Wait()
-		var err error
-		m.pods, err = followPods(life, m.client, m.namespaces(), &informing, m.heard)
-		ready <- err
+		followed, err := followPods(life, m.client, m.namespaces(), &informing, m.heard)
+		ready <- begun{followed, err}
 	})
 	select {
-	case err := <-ready:
-		return err
+	case b := <-ready:
+		m.pods = b.pods
+		return b.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -38,35 +37,10 @@ func (m *Mesh) RunJob(ctx context.Context, text []byte, log io.Writer) (err erro
 		return err
 	}
 	name := objects[i].GetName()
-	err = m.awaitJob(ctx, name)
+	err = m.applier.JobDone(ctx, m.namespace, name)
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), autopsyTimeout)
 	defer cancel()
 	return errors.Join(err, m.copyJobLogs(reading, name, log))
-}
-
-func (m *Mesh) awaitJob(ctx context.Context, name string) error {
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		job, err := m.client.BatchV1().Jobs(m.namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return fmt.Errorf("looking at job %s: %w", name, err)
-		}
-		for _, c := range job.Status.Conditions {
-			switch {
-			case c.Status != corev1.ConditionTrue:
-			case c.Type == batchv1.JobComplete:
-				return nil
-			case c.Type == batchv1.JobFailed:
-				return fmt.Errorf("job %s failed: %s: %s", name, c.Reason, c.Message)
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for job %s: %w", name, context.Cause(ctx))
-		}
-	}
 }
 
 // copyJobLogs writes what the job's own containers wrote.

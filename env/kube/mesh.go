@@ -2,7 +2,7 @@ package kube
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -85,15 +85,8 @@ func (m *Mesh) dialControl(ctx context.Context) (net.Conn, error) {
 	if len(leading) == 0 {
 		return nil, errors.New("no control plane is ready")
 	}
-	conn, err := m.forward.Dial(m.system.namespace, leading[0].Name, names.PortControl)(ctx)
-	if err != nil {
-		return nil, err
-	}
-	secured := tls.Client(conn, &tls.Config{ServerName: m.system.controlHost(), RootCAs: m.system.credentials.roots(), MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}})
-	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("greeting the control plane: %w", err), conn.Close())
-	}
-	return secured, nil
+	roots := func() (*x509.CertPool, error) { return m.system.credentials.roots(), nil }
+	return wire.Secure(m.forward.Dial(m.system.namespace, leading[0].Name, names.PortControl), m.system.controlHost(), roots)(ctx)
 }
 
 // Configure sets route tables.

@@ -95,9 +95,18 @@ type Protocol string
 
 // Protocols, by Kubernetes' appProtocol words.
 const (
-	HTTP Protocol = "http"
-	TCP  Protocol = "tcp"
+	HTTP  Protocol = "http"
+	HTTP2 Protocol = "http2" // without TLS, by prior knowledge
+	GRPC  Protocol = "grpc"  // HTTP/2 too
+	TLS   Protocol = "tls"   // carried as it is, by its server name
+	TCP   Protocol = "tcp"
 )
+
+// IsHTTP reports whether requests are understood. The empty protocol is HTTP.
+func (p Protocol) IsHTTP() bool { return p == "" || p == HTTP || p.IsHTTP2() }
+
+// IsHTTP2 reports whether HTTP/2 is spoken.
+func (p Protocol) IsHTTP2() bool { return p == HTTP2 || p == GRPC }
 
 // Labels are the labels of a workload; App and Version are the ones the mesh itself reads.
 type Labels map[string]string

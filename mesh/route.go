@@ -158,10 +158,21 @@ const (
 	OnConnectFailure  RetryOn = "connect-failure"
 	OnRetriable4xx    RetryOn = "retriable-4xx" // 409
 	OnRetriableStatus RetryOn = "retriable-status-codes"
+	OnRefusedStream   RetryOn = "refused-stream" // HTTP/2 refused the stream before it was processed
+	OnResetBefore     RetryOn = "reset-before-request"
+	// gRPC statuses in the head of an answer, never those in trailers.
+	OnCancelled         RetryOn = "cancelled"
+	OnDeadlineExceeded  RetryOn = "deadline-exceeded"
+	OnInternal          RetryOn = "internal"
+	OnResourceExhausted RetryOn = "resource-exhausted"
+	OnUnavailable       RetryOn = "unavailable"
 )
 
-// DefaultRetry is the retry policy of every route whose rules say nothing about retries, as in Istio: two more attempts when no connection could be made.
-func DefaultRetry() *Retry { return &Retry{Attempts: 2, On: []RetryOn{OnConnectFailure}} }
+// DefaultRetry is the retry policy of every route whose rules say nothing about retries, as in Istio: two more attempts when no connection could be made, the upstream refused the stream, or a
+// gRPC server says in the head of its answer that it is not available.
+func DefaultRetry() *Retry {
+	return &Retry{Attempts: 2, On: []RetryOn{OnConnectFailure, OnRefusedStream, OnUnavailable, OnCancelled}}
+}
 
 // DefaultBackoffBase is the base of the full-jitter back-off: the wait before retry n is uniform in [0, min(base*(2^n-1), 10*base)), as in Envoy.
 const DefaultBackoffBase = 25 * time.Millisecond

@@ -63,12 +63,12 @@ func (c *compiler) capture(in *mesh.Inbound) {
 	}
 	all := &captured{inbound: map[uint16]*role{}, address: map[netip.AddrPort]*role{}, http: map[uint16]*role{}}
 	c.next.captured = all
-	switch in.Capture.Unknown {
+	switch in.Unknown {
 	case "", mesh.PassThrough:
 	case mesh.RegistryOnly:
 		all.refuse = true
 	default:
-		c.errs = append(c.errs, fmt.Errorf("captured traffic: %q is no treatment of the unknown", in.Capture.Unknown))
+		c.errs = append(c.errs, fmt.Errorf("captured traffic: %q is no treatment of the unknown", in.Unknown))
 	}
 	from := route.CallerName(in.Workload)
 	onward := mesh.Edge{From: from, To: passThrough}

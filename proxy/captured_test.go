@@ -139,7 +139,7 @@ func TestCapturedRequestsToTheUnknown(t *testing.T) {
 	cells, _, _ := k.evidenceOf(4)
 	require.Equal(t, mesh.Edge{From: "frontend", To: passThrough}, cells[0].Edge)
 
-	k.inbound.Capture.Unknown = mesh.RegistryOnly
+	k.inbound.Unknown = mesh.RegistryOnly
 	k.apply()
 	status, _, reason := k.call(t, k.out, stranger.address).ask("example.org")
 	require.Equal(t, 502, status)
@@ -168,7 +168,7 @@ func TestCapturedOutboundTCP(t *testing.T) {
 	}
 	k.tells(`destination_service_name="database"`, `destination_service_name="PassthroughCluster"`)
 
-	k.inbound.Capture.Unknown = mesh.RegistryOnly
+	k.inbound.Unknown = mesh.RegistryOnly
 	k.apply()
 	require.Empty(t, k.call(t, k.out, stranger.address).ends())
 	require.Equal(t, 1, stranger.connections())
@@ -282,7 +282,7 @@ func TestCaptureThatCannotBe(t *testing.T) {
 	k.hosted("backend", mesh.HTTP, "10.96.0.1")
 	k.apply()
 	for name, spoil := range map[string]func(*rig){
-		"a treatment":    func(r *rig) { r.inbound.Capture.Unknown = "MAYBE" },
+		"a treatment":    func(r *rig) { r.inbound.Unknown = "MAYBE" },
 		"no way to tell": func(r *rig) { r.srv.opts.OriginalDst = nil },
 		"an address": func(r *rig) {
 			r.snapshot.Services["x"] = &mesh.Service{Host: "x", Addresses: []string{"None"}, Ports: []mesh.Port{{Number: 1}}}

@@ -11,6 +11,7 @@ const (
 	HeaderReason    = "x-meshtest-reason" // on every answer that the mesh itself made
 	HeaderToken     = "x-meshtest-token"  // proves to an edge that the run's own load is calling
 	HeaderConfig    = "x-meshtest-config" // generation that answered, for those who ask for it
+	HeaderPeer      = "x-meshtest-peer"   // who sends, as labels tell it: from sidecar to sidecar, never to an application (telemetry.AppendPeer)
 )
 
 // Stream is the load stream that a request key names: keys are STREAM-SEQ. A key of another form has no stream.

@@ -24,7 +24,10 @@ func (s *stream) reply(r *http1.Reply, reason string, flags Flags) {
 	if reason != "" {
 		e.Add(mesh.HeaderReason, reason)
 	}
-	if r.Body == nil && reason != "" && r.Status >= 400 {
+	switch {
+	case s.grpc && r.Status >= 400:
+		s.replyGRPC(r, reason)
+	case r.Body == nil && reason != "" && r.Status >= 400:
 		r.ContentType, r.Body = "text/plain", []byte(reason)
 	}
 	s.sign()

@@ -15,6 +15,7 @@ import (
 type outcome struct {
 	kind   outcomeKind
 	status int // of the answer; of a failure, that with which it would be answered
+	grpc   int // status in the head of an answer; 0 when there is none
 	reason string
 	flags  Flags
 	conn   *upstream.Conn // of an answer: the rest of it is still to be read
@@ -29,6 +30,7 @@ const (
 	answered   outcomeKind = iota // the head of an answer is there
 	verdict                       // a filter answered
 	unreached                     // no connection could be made
+	refused                       // the upstream refused the request before it processed anything
 	unanswered                    // the connection failed before the head of an answer
 	garbled                       // what came was not HTTP
 	expired                       // the attempt took longer than one may
@@ -98,8 +100,13 @@ func (s *stream) try() outcome {
 		s.srv.count.stale.Inc()
 		o = s.send(pool, true)
 	}
-	s.count(o.kind != answered || mesh.Failed(o.status)) // one that was stopped was sent, too
+	s.count(o.failed()) // one that was stopped was sent, too
 	return o
+}
+
+// failed reports whether the attempt counts as one that failed.
+func (o *outcome) failed() bool {
+	return o.kind != answered || mesh.Failed(o.status) || o.grpc != grpcOK && mesh.Failed(httpOfGRPC(o.grpc))
 }
 
 // count counts an attempt.
@@ -139,6 +146,9 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		}
 	}
 	s.up.release()
+	if s.role.way != inboundWay {
+		s.tellAttempt()
+	}
 	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
 	s.c.alarm.enter(waiting, s.until(0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
 	rest, err := s.writeRequest(conn)
@@ -149,7 +159,11 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 	err = s.readAnswerHead(conn)
 	why := s.c.alarm.leave()
 	if err == nil && why == none {
-		return outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
+		o := outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
+		if s.grpc {
+			o.grpc = max(grpcStatusIn(&s.resp), grpcOK)
+		}
+		return o
 	}
 	silent := s.up.buf == nil
 	s.stopUpload()
@@ -310,13 +324,16 @@ func (s *stream) whyStopped() outcomeKind {
 	return stopped
 }
 
+// onGRPC are the conditions by gRPC status.
+var onGRPC = [...]mesh.RetryOn{
+	grpcCancelled: mesh.OnCancelled, grpcDeadlineExceeded: mesh.OnDeadlineExceeded, grpcResourceExhausted: mesh.OnResourceExhausted, grpcInternal: mesh.OnInternal,
+	grpcUnavailable: mesh.OnUnavailable,
+}
+
 // again reports whether the policy wants another attempt, and there may be one.
 func (s *stream) again(o *outcome) bool {
-	if s.hit.Rule == nil || s.hit.Rule.Retry == nil {
-		return false
-	}
-	policy := s.hit.Rule.Retry
-	if !retriable(policy, o) {
+	policy := s.retry
+	if policy == nil || !retriable(policy, o) {
 		return false
 	}
 	if int(s.attempt) > policy.Attempts {
@@ -334,12 +351,15 @@ func retriable(p *mesh.Retry, o *outcome) bool {
 	switch o.kind {
 	case answered, verdict:
 		status := o.status
-		return status >= 500 && on(mesh.On5xx) ||
+		return o.grpc > grpcOK && int(o.grpc) < len(onGRPC) && onGRPC[o.grpc] != "" && on(onGRPC[o.grpc]) ||
+			status >= 500 && on(mesh.On5xx) ||
 			status >= 502 && status <= 504 && on(mesh.OnGatewayError) ||
 			status == 409 && on(mesh.OnRetriable4xx) ||
 			on(mesh.OnRetriableStatus) && slices.Contains(p.Statuses, status)
 	case unreached:
 		return on(mesh.OnConnectFailure) || on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+	case refused:
+		return on(mesh.OnRefusedStream) || on(mesh.OnReset) || on(mesh.OnResetBefore) || on(mesh.On5xx) || on(mesh.OnGatewayError)
 	case unanswered, garbled, expired:
 		return on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
 	default:
@@ -349,7 +369,7 @@ func retriable(p *mesh.Retry, o *outcome) bool {
 
 // prepareRetry gets ready for another attempt: it drops what the last one left, waits, and chooses an endpoint. It reports false when the request is over.
 func (s *stream) prepareRetry(o *outcome) bool {
-	policy := s.hit.Rule.Retry
+	policy := s.retry
 	if b := policy.Budget; b != nil {
 		if !s.dest.group.Load.BeginRetry(b.Percent, b.MinConcurrency) {
 			s.srv.count.budget.Inc()
@@ -363,7 +383,7 @@ func (s *stream) prepareRetry(o *outcome) bool {
 	s.tried = append(s.tried, s.chosen.Pool)
 	s.srv.count.retries.Inc()
 	s.trying.Store(0)
-	if _, _, why := s.sleep(s.backoff(policy.BackoffBase), nil); why != none {
+	if _, _, why := s.sleep(s.backoff(policy), nil); why != none {
 		s.interrupted()
 		return false
 	}
@@ -380,13 +400,14 @@ func (s *stream) endRetry() {
 }
 
 // backoff is the wait before the retry that follows the present attempt: full jitter, as in Envoy, drawn like everything else.
-func (s *stream) backoff(base time.Duration) time.Duration {
+func (s *stream) backoff(policy *mesh.Retry) time.Duration {
+	base := policy.BackoffBase
 	ceiling := 10 * base
 	if s.attempt < 4 { // 2^4-1 is above 10
 		ceiling = min(ceiling, base*(1<<s.attempt-1))
 	}
 	draw := mesh.Chance(s.seed(), mesh.PurposeSample, "backoff", s.dest.arm.EdgeName, s.key, s.attempt)
-	return time.Duration(float64(draw>>11) / (1 << 53) * float64(ceiling))
+	return max(policy.BackoffMin, time.Duration(float64(draw>>11)/(1<<53)*float64(ceiling)))
 }
 
 // drop gives up an answer that is not passed on. Its connection is kept if all of it has arrived.

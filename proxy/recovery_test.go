@@ -292,7 +292,7 @@ func TestBackoffIsFullJitter(t *testing.T) {
 		var highest time.Duration
 		for i := range 2000 {
 			s.key = fmt.Sprint(i)
-			d := s.backoff(25 * time.Millisecond)
+			d := s.backoff(&mesh.Retry{BackoffBase: 25 * time.Millisecond})
 			require.GreaterOrEqual(t, d, time.Duration(0))
 			require.Less(t, d, ceiling*time.Millisecond)
 			highest = max(highest, d)

@@ -14,6 +14,9 @@ var errInterim = errors.New("more interim answers than anybody needs")
 func (s *stream) passOn(conn *upstream.Conn) {
 	h := &s.resp
 	s.result.status = h.Status
+	if s.grpc {
+		s.result.grpc = grpcStatusIn(h)
+	}
 	s.judgeSpeaker()
 	if h.Status == 101 {
 		s.upgrade(conn)
@@ -35,7 +38,22 @@ func (s *stream) passOn(conn *upstream.Conn) {
 	s.out = http1.AppendResponse(s.out[:0], h, &s.replies)
 	err := s.relay(conn, unchunk)
 	s.result.sent = s.answer.PayloadBytes()
+	if s.grpc && s.result.grpc == noGRPC && s.answer.Done() {
+		s.judgeCall()
+	}
 	s.closeExchange(conn, err)
+}
+
+// judgeCall finds out how a call of gRPC ended that was answered with messages, or not by gRPC at all.
+func (s *stream) judgeCall() {
+	s.result.grpc = grpcStatusIn(s.answer.Trailers())
+	switch {
+	case s.result.grpc != noGRPC:
+	case isGRPC(&s.resp):
+		s.result.grpc = grpcUnknown // a whole answer without a status breaks the protocol
+	default:
+		s.result.grpc = grpcOfHTTP(s.result.status)
+	}
 }
 
 // judgeSpeaker finds out whether the answer is the mesh's own. What is not of the mesh, an application or a service outside, has no say in that; and strangers do not hear it.

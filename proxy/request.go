@@ -147,6 +147,7 @@ func (s *stream) split(rule *route.Rule) {
 		return
 	}
 	s.rewrite(rule, arm)
+	s.control()
 	s.carryOn()
 }
 

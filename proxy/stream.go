@@ -49,12 +49,19 @@ type stream struct {
 
 	// What the request is.
 	key     string // the caller's bytes, or scratch
+	grpc    bool   // it is a call of gRPC
 	minted  bool   // the caller sent none
 	trusted bool   // the caller showed the run's token
 	table   *route.Table
 	hit     route.Hit
 	dest    *destination
 	chosen  *upstream.Endpoint
+
+	// What it may take.
+	timeout  time.Duration // of all attempts together; 0: whatever
+	perTry   time.Duration // of one attempt; 0: whatever
+	deadline bool          // the timeout is the caller's own
+	retry    *mesh.Retry   // nil: none
 
 	result result
 }
@@ -65,11 +72,14 @@ type scratch struct {
 	span  [16]byte
 	trace [128]byte
 	path  []byte
+
+	number []byte
 }
 
 // result is how the request ended, for those who remember it.
 type result struct {
 	status     int // of the answer; 0: none
+	grpc       int // status of a call of gRPC; noGRPC: none
 	flags      Flags
 	reason     string // why the mesh answered, or why there was no whole answer
 	byMesh     bool   // the mesh answered, here or at the next sidecar
@@ -80,7 +90,7 @@ type result struct {
 }
 
 func newStream() *stream {
-	s := &stream{out: make([]byte, 0, 4<<10)}
+	s := &stream{out: make([]byte, 0, 4<<10), result: result{grpc: noGRPC}}
 	s.upload.done = make(chan struct{}, 1)
 	return s
 }
@@ -126,10 +136,11 @@ func (s *stream) forget() {
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
-	s.key, s.minted, s.trusted = "", false, false
+	s.key, s.grpc, s.minted, s.trusted = "", false, false, false
+	s.timeout, s.perTry, s.deadline, s.retry = 0, 0, false, nil
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
-	s.result = result{}
+	s.result = result{grpc: noGRPC}
 }
 
 // serve carries one request, of which some bytes are there, and reports whether the connection can carry another.
@@ -142,6 +153,7 @@ func (s *stream) serve() bool {
 	stays := s.c.resolve(s.cfg)
 	s.role = s.c.role
 	s.keep = s.req.KeepAlive && stays
+	s.grpc = isGRPC(&s.req)
 	s.identify()
 	if s.beginBody() {
 		s.direct()
@@ -229,7 +241,7 @@ func (s *stream) record() {
 	r := &s.result
 	latency := s.srv.now() - s.began
 	s.requests().Record(telemetry.Outcome{
-		Code: r.status, GRPCStatus: -1, Flags: uint32(r.flags), Duration: latency,
+		Code: r.status, GRPCStatus: r.grpc, Flags: uint32(r.flags), Duration: latency,
 		RequestBytes: s.body.PayloadBytes(), ResponseBytes: r.sent,
 	})
 	if s.role.way == inboundWay {
@@ -248,7 +260,7 @@ func (s *stream) record() {
 	}
 	fault := r.flags&FlagFaultInjected != 0
 	recorder.Record(telemetry.Sample{
-		Key: s.key, Generation: s.cfg.generation, Status: r.status, Failed: r.broken, ByFault: fault, ByMesh: r.byMesh && !fault, Reason: r.reason,
+		Key: s.key, Generation: s.cfg.generation, Status: r.judged(), Failed: r.broken, ByFault: fault, ByMesh: r.byMesh && !fault, Reason: r.reason,
 		Attempts: r.attempts, AttemptsKO: r.attemptsKO, Latency: latency, Minted: s.minted,
 	})
 }

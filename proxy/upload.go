@@ -111,8 +111,7 @@ func (s *stream) uploadFailed(err error) {
 
 // limits are when the request, and the present attempt, have to be over (0: whenever). While the body is still coming there are none, as in Envoy.
 func (s *stream) limits() (whole, one time.Duration) {
-	rule := s.hit.Rule
-	if rule == nil || s.sending == 0 {
+	if s.sending == 0 || s.timeout == 0 && s.perTry == 0 {
 		return 0, 0
 	}
 	trying := time.Duration(s.trying.Load())
@@ -124,11 +123,11 @@ func (s *stream) limits() (whole, one time.Duration) {
 		}
 		from, tryFrom = finished, max(finished, tryFrom)
 	}
-	if rule.Timeout > 0 {
-		whole = from + rule.Timeout
+	if s.timeout > 0 {
+		whole = from + s.timeout
 	}
-	if trying > 0 && rule.Retry != nil && rule.Retry.PerTryTimeout > 0 {
-		one = tryFrom + rule.Retry.PerTryTimeout
+	if trying > 0 && s.perTry > 0 {
+		one = tryFrom + s.perTry
 	}
 	return whole, one
 }

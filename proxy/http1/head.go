@@ -69,10 +69,11 @@ type Head struct {
 	Upgrade    bool // a GET with a valid offer to leave HTTP (h2c excepted), or a 101 that accepts it; see Edits.KeepUpgrade
 	TETrailers bool // "TE: trailers"
 
-	buf    []byte
-	fields []Field
-	first  [numKnown]uint16 // number of the first field with an ID, plus one
-	twice  knownSet         // IDs that occurred more than once
+	buf     []byte
+	fields  []Field
+	first   [numKnown]uint16 // number of the first field with an ID, plus one
+	present knownSet         // IDs that occurred
+	twice   knownSet         // IDs that occurred more than once
 
 	method, target, host, reason span
 	rawPath, query               span
@@ -167,6 +168,9 @@ func (h *Head) Value(i int) []byte {
 
 // Has reports whether a known header occurs.
 func (h *Head) Has(id Known) bool { return h.first[id] != 0 }
+
+// HasAny reports whether any header of the set occurs.
+func (h *Head) HasAny(set KnownSet) bool { return h.present[0]&set[0]|h.present[1]&set[1] != 0 }
 
 // Get gives the value of the first line of a known header, nil when there is none. A value that is present and empty is not nil.
 func (h *Head) Get(id Known) []byte {

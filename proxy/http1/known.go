@@ -143,6 +143,12 @@ func (k Known) isFamily() bool {
 	return k == XForwardedOther || k == XEnvoyFaultOther || k == XEnvoyOther || k == XMeshtestOther
 }
 
+// KnownSet is a set of known names.
+type KnownSet = knownSet
+
+// SetOf makes a set.
+func SetOf(ids ...Known) KnownSet { return setOf(ids...) }
+
 // knownSet is a set of known names.
 type knownSet [2]uint64
 

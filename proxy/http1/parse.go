@@ -111,6 +111,7 @@ func (h *Head) add(f Field) {
 	case f.ID == Unknown:
 	case h.first[f.ID] == 0:
 		h.first[f.ID] = uint16(len(h.fields))
+		h.present.add(f.ID)
 	default:
 		h.twice.add(f.ID)
 	}

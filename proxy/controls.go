@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
+)
+
+// What a caller may ask of the mesh by headers, in Envoy's words (config/http/http_filters/router_filter): his deadline, and how his request is retried. Strangers at an edge may not.
+
+// control decides the time limits and the retry policy of the request: the rule's, unless the caller has others.
+func (s *stream) control() {
+	rule := s.hit.Rule
+	s.timeout, s.retry = rule.Timeout, rule.Retry
+	if s.retry != nil {
+		s.perTry = s.retry.PerTryTimeout
+	}
+	h := &s.req
+	if h.HasAny(controlHeaders) && !s.stranger() {
+		s.obeyCaller(h)
+	}
+	if s.timeout > 0 {
+		s.tellTimeout()
+	}
+}
+
+// controlHeaders are those by which a caller asks something of the next sidecar.
+var controlHeaders = http1.SetOf(
+	http1.GRPCTimeout, http1.XEnvoyExpectedRqTimeoutMs, http1.XEnvoyUpstreamRqTimeoutMs, http1.XEnvoyUpstreamRqPerTryTimeoutMs,
+	http1.XEnvoyMaxRetries, http1.XEnvoyRetryOn, http1.XEnvoyRetryGRPCOn, http1.XEnvoyRetriableStatusCodes,
+)
+
+// obeyCaller takes the caller's wishes into account. Those that are for this hop alone go no further.
+func (s *stream) obeyCaller(h *http1.Head) {
+	if d, ok := milliseconds(h.Get(http1.XEnvoyUpstreamRqTimeoutMs)); ok {
+		s.timeout = d
+	}
+	if d, ok := milliseconds(h.Get(http1.XEnvoyUpstreamRqPerTryTimeoutMs)); ok {
+		s.perTry = d
+	}
+	s.within(milliseconds(h.Get(http1.XEnvoyExpectedRqTimeoutMs)))
+	if s.grpc {
+		s.within(grpcTimeout(h.Get(http1.GRPCTimeout)))
+	}
+	if h.Has(http1.XEnvoyMaxRetries) || h.Has(http1.XEnvoyRetryOn) || h.Has(http1.XEnvoyRetryGRPCOn) {
+		s.retry = s.askedRetry(h)
+	}
+	for _, id := range [...]http1.Known{
+		http1.XEnvoyUpstreamRqTimeoutMs, http1.XEnvoyUpstreamRqPerTryTimeoutMs, http1.XEnvoyMaxRetries, http1.XEnvoyRetryOn, http1.XEnvoyRetryGRPCOn,
+		http1.XEnvoyRetriableStatusCodes, http1.XEnvoyExpectedRqTimeoutMs,
+	} {
+		if h.Has(id) {
+			s.edits.DeleteKnown(id)
+		}
+	}
+}
+
+// within bounds the timeout by the caller's own deadline. What he still has of it is up to his clock: it began before the request came.
+func (s *stream) within(d time.Duration, ok bool) {
+	if ok && d > 0 && (s.timeout == 0 || d <= s.timeout) {
+		s.timeout, s.deadline = d, true
+	}
+}
+
+// askedRetry is the rule's retry policy with what the caller wants otherwise.
+func (s *stream) askedRetry(h *http1.Head) *mesh.Retry {
+	asked := mesh.Retry{Attempts: 1, BackoffBase: mesh.DefaultBackoffBase}
+	if s.retry != nil {
+		asked = *s.retry
+		asked.On = slices.Clone(asked.On)
+	}
+	if n, err := strconv.Atoi(string(h.Get(http1.XEnvoyMaxRetries))); err == nil && n >= 0 {
+		asked.Attempts = min(n, maxAskedRetries)
+	}
+	for _, id := range [...]http1.Known{http1.XEnvoyRetryOn, http1.XEnvoyRetryGRPCOn} {
+		for word := range bytes.SplitSeq(h.Get(id), []byte(",")) {
+			if word = bytes.TrimSpace(word); len(word) > 0 {
+				asked.On = append(asked.On, mesh.RetryOn(word))
+			}
+		}
+	}
+	for word := range bytes.SplitSeq(h.Get(http1.XEnvoyRetriableStatusCodes), []byte(",")) {
+		if code, err := strconv.Atoi(string(bytes.TrimSpace(word))); err == nil {
+			asked.Statuses = append(asked.Statuses, code)
+		}
+	}
+	return &asked
+}
+
+// maxAskedRetries bounds what a caller may ask for.
+const maxAskedRetries = 10
+
+// tellTimeout tells the upstream how long its answer is waited for.
+func (s *stream) tellTimeout() {
+	s.scratch.number = strconv.AppendInt(s.scratch.number[:0], max(s.timeout.Milliseconds(), 1), 10)
+	s.edits.SetBytes("x-envoy-expected-rq-timeout-ms", s.scratch.number)
+	if s.grpc && s.deadline {
+		s.scratch.number = append(s.scratch.number, 'm')
+		s.edits.SetBytes("grpc-timeout", s.scratch.number)
+	}
+}
+
+// tellAttempt tells the upstream which attempt it sees, as Envoy does.
+func (s *stream) tellAttempt() {
+	s.scratch.number = strconv.AppendUint(s.scratch.number[:0], uint64(s.attempt), 10)
+	if s.attempt > 1 {
+		s.edits.SetBytes("x-envoy-attempt-count", s.scratch.number)
+		return
+	}
+	if s.req.Has(http1.XEnvoyAttemptCount) {
+		s.edits.DeleteKnown(http1.XEnvoyAttemptCount)
+	}
+	s.edits.AddBytes("x-envoy-attempt-count", s.scratch.number)
+}
+
+// milliseconds reads a header of whole milliseconds; not ok when it is none.
+func milliseconds(text []byte) (time.Duration, bool) {
+	if len(text) == 0 || len(text) > 12 {
+		return 0, false
+	}
+	n := int64(0)
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	return time.Duration(n) * time.Millisecond, true
+}
+
+// grpcTimeout reads grpc-timeout: up to 8 digits and a unit (gRPC over HTTP/2, "Timeout").
+func grpcTimeout(text []byte) (time.Duration, bool) {
+	if len(text) < 2 || len(text) > 9 {
+		return 0, false
+	}
+	n := int64(0)
+	for _, c := range text[:len(text)-1] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + int64(c-'0')
+	}
+	unit := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': 1}[text[len(text)-1]]
+	if unit == 0 {
+		return 0, false
+	}
+	if n > math.MaxInt64/int64(unit) {
+		return math.MaxInt64, true
+	}
+	return time.Duration(n) * unit, true
+}

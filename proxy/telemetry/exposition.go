@@ -13,6 +13,7 @@ const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 func (m *Metrics) AppendText(b []byte) []byte {
 	kinds := m.living()
 	b = m.appendRequests(b, kinds)
+	b = appendMessages(b, kinds)
 	return m.appendConnections(b, kinds)
 }
 

@@ -119,7 +119,26 @@ func TestGRPCAndPrincipals(t *testing.T) {
 	require.Equal(t, "mutual_tls", labels["connection_security_policy"])
 	require.Equal(t, "spiffe://cluster.local/ns/default/sa/web", labels["source_principal"])
 	require.Equal(t, `odd"host\`, labels["destination_service_name"])
-	require.Equal(t, "unknown", labels["destination_service_namespace"])
+	require.Equal(t, "prod", labels["destination_service_namespace"], "of a host that is no service's, the peer's")
+}
+
+func TestOfNobodyTheRevisionIsTheLatest(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics(MetricsOptions{})
+	m.Requests(Traffic{Reporter: Source, Host: "out\xffside"}).Record(Outcome{})
+	labels := labelsOf(parse(t, m.AppendText(nil))["istio_requests_total"].GetMetric()[0])
+	require.Len(t, labels, 25)
+	for name, value := range labels {
+		switch name {
+		case "source_canonical_revision", "destination_canonical_revision":
+			require.Equal(t, "latest", value, name)
+		case "destination_service", "destination_service_name":
+			require.Equal(t, "out\ufffdside", value, "text that is none would cost the whole exposition")
+		case "reporter", "request_protocol", "response_code", "response_flags", "grpc_response_status":
+		default:
+			require.Equal(t, "unknown", value, name)
+		}
+	}
 }
 
 func TestTCPMetrics(t *testing.T) {

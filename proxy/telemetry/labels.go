@@ -3,6 +3,7 @@ package telemetry
 import (
 	"cmp"
 	"strconv"
+	"strings"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -35,6 +36,9 @@ const (
 // Unknown is the value of a label about which nothing is known.
 const Unknown = "unknown"
 
+// latest is the canonical revision of whoever does not say which one he is.
+const latest = "latest"
+
 // Peer is one end of an edge, as labels tell it. An empty field is reported as unknown.
 type Peer struct {
 	Workload          string // NAME-VERSION
@@ -65,7 +69,7 @@ func peer(workload, namespace string, labels mesh.Labels) Peer {
 		return p
 	}
 	p.CanonicalService = cmp.Or(labels["service.istio.io/canonical-name"], labels["app.kubernetes.io/name"], p.App, workload)
-	p.CanonicalRevision = cmp.Or(labels["service.istio.io/canonical-revision"], labels["app.kubernetes.io/version"], p.Version, "latest")
+	p.CanonicalRevision = cmp.Or(labels["service.istio.io/canonical-revision"], labels["app.kubernetes.io/version"], p.Version, latest)
 	return p
 }
 
@@ -84,11 +88,11 @@ type label struct{ name, value string }
 
 // labels lists Istio's standard labels in their order, without those that differ from request to request.
 func (t *Traffic) labels() []label {
-	service, namespace := t.Host, ""
+	s, d := &t.Source, &t.Destination
+	service, namespace := t.Host, d.Namespace
 	if name, ns, ok := mesh.ShortName(t.Host); ok {
 		service, namespace = name, ns
 	}
-	s, d := &t.Source, &t.Destination
 	return []label{
 		{"reporter", string(t.Reporter)},
 		{"source_workload", s.Workload},
@@ -115,20 +119,12 @@ func (t *Traffic) labels() []label {
 	}
 }
 
-// render writes the labels of all series of the traffic, name="value" separated by commas.
-func (t *Traffic) render() string {
-	var b []byte
-	for i, l := range t.labels() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendLabel(b, l.name, cmp.Or(l.value, Unknown))
-	}
-	return string(b)
-}
+// render writes the labels that all series of the traffic have.
+func (t *Traffic) render() string { return renderLabels(t.labels()) }
 
-// appendLabel writes name="value", with the three escapes of the text format.
+// appendLabel writes name="value", with the three escapes of the text format. What is not UTF-8 would cost the whole exposition, and is replaced.
 func appendLabel(b []byte, name, value string) []byte {
+	value = strings.ToValidUTF8(value, "\ufffd")
 	b = append(b, name...)
 	b = append(b, '=', '"')
 	for i := range len(value) {

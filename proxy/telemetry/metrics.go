@@ -47,6 +47,8 @@ type kind struct {
 	sent     atomic.Uint64
 	received atomic.Uint64
 
+	requestMessages, responseMessages atomic.Uint64
+
 	retired atomic.Bool // it is about to be forgotten, or was
 	seen    uint64      // events at the last look; guarded by owner.mu
 	since   time.Time   // when seen changed last
@@ -248,7 +250,7 @@ func (m *Metrics) remember(k *kind) {
 
 // events counts everything that was recorded.
 func (k *kind) events() uint64 {
-	n := k.opened.Load() + k.sent.Load() + k.received.Load()
+	n := k.opened.Load() + k.sent.Load() + k.received.Load() + k.requestMessages.Load() + k.responseMessages.Load()
 	for _, o := range *k.outcomes.Load() {
 		n += o.duration.count()
 	}

@@ -274,10 +274,11 @@ type RateLimit struct {
 	Matches  []Match       `json:"matches,omitempty"` // none: every request
 	Requests int           `json:"requests"`          // tokens that come back within Per
 	Per      time.Duration `json:"per"`
-	Burst    int           `json:"burst,omitempty"`  // tokens that a bucket holds; 0: Requests
-	Caller   bool          `json:"caller,omitempty"` // one bucket for each calling workload's service
-	Header   string        `json:"header,omitempty"` // one bucket for each value of it; lower case
-	Status   int           `json:"status,omitempty"` // of the answer; 0: 429
+	Burst    int           `json:"burst,omitempty"`   // tokens that a bucket holds; 0: Requests
+	Caller   bool          `json:"caller,omitempty"`  // one bucket for each calling workload's service
+	Header   string        `json:"header,omitempty"`  // one bucket for each value of it; lower case
+	Status   int           `json:"status,omitempty"`  // of the answer; 0: 429
+	Headers  bool          `json:"headers,omitempty"` // answers say how much is left, by x-ratelimit-limit, -remaining and -reset (seconds)
 }
 
 // OutboundPort takes the workload's traffic to one port of an upstream, whatever authority the request carries.

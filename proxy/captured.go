@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync/atomic"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/route"
@@ -206,7 +205,7 @@ func (s *stream) goOnward() {
 			pools = c.srv.apps
 		}
 		lone := pools.NewLone(mesh.Endpoint{Address: c.dst.Addr().String(), Port: int(c.dst.Port())})
-		g := &group{Group: lone, service: outside, metrics: make([]atomic.Pointer[telemetry.Requests], 1)}
+		g := &group{Group: lone, service: outside, metrics: make([]handles, 1)}
 		c.onward = &destination{arm: s.role.captured.onward, group: g, records: s.role.captured.records}
 	}
 	s.dest, s.chosen = c.onward, c.onward.group.Endpoints[0]

@@ -24,6 +24,7 @@ type config struct {
 	groups         map[groupKey]*group
 	destinations   map[*route.Arm]*destination
 	captured       *captured // nil: nothing is
+	peer           string    // who we are, as upstreams are told
 	edgeToken      secret    // of the run's load
 	directToken    secret    // of the run at the direct listener
 }
@@ -65,8 +66,9 @@ type role struct {
 	port     int          // of the service
 	table    *route.Table // outbound; nil: nothing is known of the host
 	app      *destination // inbound
-	unrouted *records     // of requests that no rule takes
-	captured *captured    // of connections that the kernel redirected
+	received [numKinds]*telemetry.Receiver
+	unrouted *records  // of requests that no rule takes
+	captured *captured // of connections that the kernel redirected
 }
 
 // groupKey names a group of endpoints.
@@ -77,9 +79,15 @@ type group struct {
 	*upstream.Group
 	service   *mesh.Service
 	endpoints *mesh.Endpoints
-	metrics   []atomic.Pointer[telemetry.Requests] // by endpoint; resolved when the first request comes, since most edges have no traffic
-	nobody    atomic.Pointer[telemetry.Requests]   // for requests that got no endpoint
+	metrics   []handles // by endpoint; resolved when the first request comes, since most edges have no traffic
+	nobody    handles   // for requests that got no endpoint
 }
+
+// handles are the metrics of requests, by kind.
+type handles [numKinds]atomic.Pointer[telemetry.Requests]
+
+// numKinds is how many kinds of requests metrics tell apart: HTTP and gRPC.
+const numKinds = 2
 
 // destination is where an arm of a split leads, with what is remembered of the requests that go there.
 type destination struct {
@@ -107,6 +115,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 		return nil, err
 	}
 	if c.next.inbound != nil {
+		c.next.peer = string(telemetry.AppendPeer(nil, telemetry.PeerOf(c.next.inbound.Workload)))
 		c.listeners(c.next.inbound)
 		c.tokens(c.next.inbound.Tokens)
 	}
@@ -199,7 +208,7 @@ func (c *compiler) group(arm *route.Arm) *group {
 		c.errs = append(c.errs, err)
 		return nil
 	}
-	g := &group{Group: made, service: service, endpoints: endpoints, metrics: make([]atomic.Pointer[telemetry.Requests], len(made.Endpoints))}
+	g := &group{Group: made, service: service, endpoints: endpoints, metrics: make([]handles, len(made.Endpoints))}
 	c.next.groups[key] = g
 	return g
 }
@@ -275,8 +284,8 @@ func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 		c.errs = append(c.errs, err)
 		return nil
 	}
-	g := &group{Group: made, metrics: make([]atomic.Pointer[telemetry.Requests], 1)}
-	r := &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}}
+	g := &group{Group: made, metrics: make([]handles, 1)}
+	r := &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}, received: c.srv.newReceivers(host, &in.Workload)}
 	if c.next.captured != nil {
 		c.captureInbound(app.Port, r, l.Protocol)
 	}

@@ -11,6 +11,7 @@ import (
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/socket"
+	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
 // conn is one downstream connection. One goroutine carries it; between requests it holds little more than that goroutine.
@@ -24,6 +25,7 @@ type conn struct {
 	sock  *socket.Conn
 	alarm alarm
 
+	peers  telemetry.PeerCache
 	stream *stream      // of the request in flight
 	onward *destination // where it was going, when something was passed through
 }

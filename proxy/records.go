@@ -53,16 +53,25 @@ func (r *records) of(version string) *telemetry.Recorder {
 	return made
 }
 
+// kindOf is which of the kinds of requests it is that metrics tell apart by a label.
+func kindOf(grpc bool) (index int, protocol string) {
+	if grpc {
+		return 1, telemetry.ProtocolGRPC
+	}
+	return 0, telemetry.ProtocolHTTP
+}
+
 // requestsTo gives the metrics of the requests from this workload to an endpoint of a host; e may be nil.
-func (s *Server) requestsTo(g *group, host string, caller *mesh.Workload, e *upstream.Endpoint) telemetry.Requests {
-	slot := &g.nobody
+func (s *Server) requestsTo(g *group, host string, caller *mesh.Workload, e *upstream.Endpoint, grpc bool) telemetry.Requests {
+	kind, protocol := kindOf(grpc)
+	slot := &g.nobody[kind]
 	if e != nil {
-		slot = &g.metrics[e.Index]
+		slot = &g.metrics[e.Index][kind]
 	}
 	if had := slot.Load(); had != nil {
 		return *had
 	}
-	t := telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*caller), Host: host}
+	t := telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*caller), Host: host, Protocol: protocol}
 	if e != nil {
 		t.Destination = telemetry.PeerOfEndpoint(host, &e.Endpoint)
 	}
@@ -71,17 +80,15 @@ func (s *Server) requestsTo(g *group, host string, caller *mesh.Workload, e *ups
 	return made
 }
 
-// requestsToApp gives the metrics of the requests to this workload.
-func (s *Server) requestsToApp(r *role, own *mesh.Workload) telemetry.Requests {
-	slot := &r.app.group.nobody
-	if had := slot.Load(); had != nil {
-		return *had
+// newReceivers resolves the metrics of the requests to this workload, by kind.
+func (s *Server) newReceivers(host string, own *mesh.Workload) (r [numKinds]*telemetry.Receiver) {
+	for _, grpc := range []bool{false, true} {
+		kind, protocol := kindOf(grpc)
+		r[kind] = s.opts.Metrics.Receiver(telemetry.Traffic{
+			Reporter: telemetry.Destination, Destination: telemetry.PeerOf(*own), Host: host, Protocol: protocol, Security: telemetry.Plaintext,
+		})
 	}
-	made := s.opts.Metrics.Requests(telemetry.Traffic{
-		Reporter: telemetry.Destination, Destination: telemetry.PeerOf(*own), Host: r.host, Security: telemetry.Plaintext,
-	})
-	slot.Store(&made)
-	return made
+	return r
 }
 
 // appEndpoint is the application that a sidecar stands beside, as an endpoint.

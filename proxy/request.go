@@ -25,6 +25,12 @@ func (s *stream) identify() {
 		e.DeleteKnown(http1.XEnvoyFaultOther)
 		e.DeleteKnown(http1.XForwardedClientCert)
 	}
+	if peer := h.Lookup(mesh.HeaderPeer); peer != nil {
+		e.Delete(mesh.HeaderPeer) // an application is not told, and has nothing to say about it
+		if !outward {
+			s.peer = peer
+		}
+	}
 	s.name(edge)
 	if outward || !h.Has(http1.Traceparent) && !h.Has(http1.XB3TraceID) && !h.Has(http1.B3) {
 		s.trace()
@@ -145,6 +151,9 @@ func (s *stream) split(rule *route.Rule) {
 	if s.req.Method == http1.CONNECT {
 		s.connectTunnel()
 		return
+	}
+	if !s.dest.group.service.External {
+		s.edits.Add(mesh.HeaderPeer, s.cfg.peer)
 	}
 	s.rewrite(rule, arm)
 	s.control()

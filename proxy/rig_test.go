@@ -246,13 +246,13 @@ func (k *talk) request() (*http.Request, string) {
 }
 
 // answering answers every request with the status and the body.
-func answering(status int, body string) func(*talk) {
+func answering(status int, body string, headers ...string) func(*talk) {
 	return func(k *talk) {
 		for {
 			if req, _ := k.request(); req == nil {
 				return
 			}
-			k.say(answer(status, body))
+			k.say(answer(status, body, headers...))
 		}
 	}
 }
@@ -268,8 +268,8 @@ func echoing(k *talk) {
 	}
 }
 
-func answer(status int, body string) string {
-	return "HTTP/1.1 " + strconv.Itoa(status) + " X\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
+func answer(status int, body string, headers ...string) string {
+	return "HTTP/1.1 " + strconv.Itoa(status) + " X\r\n" + strings.Join(append(headers, ""), "\r\n") + "Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 }
 
 // caller is a raw client.

@@ -49,6 +49,7 @@ type stream struct {
 
 	// What the request is.
 	key     string // the caller's bytes, or scratch
+	peer    []byte // who sends it, as his sidecar says; at the workload's side
 	grpc    bool   // it is a call of gRPC
 	minted  bool   // the caller sent none
 	trusted bool   // the caller showed the run's token
@@ -136,7 +137,7 @@ func (s *stream) forget() {
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
-	s.key, s.grpc, s.minted, s.trusted = "", false, false, false
+	s.key, s.peer, s.grpc, s.minted, s.trusted = "", nil, false, false, false
 	s.timeout, s.perTry, s.deadline, s.retry = 0, 0, false, nil
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
@@ -277,10 +278,12 @@ var kubeletAgent = []byte("kube-probe/")
 func (s *stream) requests() telemetry.Requests {
 	switch {
 	case s.role.way == inboundWay:
-		return s.srv.requestsToApp(s.role, s.caller())
+		kind, _ := kindOf(s.grpc)
+		return s.c.peers.Requests(s.role.received[kind], "", s.peer)
 	case s.dest != nil && s.dest.group != nil:
-		return s.srv.requestsTo(s.dest.group, s.dest.arm.Host, s.caller(), s.chosen)
+		return s.srv.requestsTo(s.dest.group, s.dest.arm.Host, s.caller(), s.chosen, s.grpc)
 	}
+	_, protocol := kindOf(s.grpc)
 	host := s.role.host
 	switch {
 	case s.table != nil:
@@ -288,7 +291,7 @@ func (s *stream) requests() telemetry.Requests {
 	case host == "" && s.role.way == capturedOutWay:
 		host = blackHole
 	}
-	return s.srv.opts.Metrics.Requests(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: host})
+	return s.srv.opts.Metrics.Requests(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: host, Protocol: protocol})
 }
 
 // caller is the workload whose sidecar this is.

@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/telemetry"
+)
+
+func TestGRPCTimeout(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "4m": 4 * time.Millisecond, "5u": 5 * time.Microsecond, "6n": 6, "99999999H": 1<<63 - 1, "0S": 0,
+		"": -1, "S": -1, "1": -1, "1s": -1, "-1S": -1, "1.5S": -1, "123456789S": -1, "1 S": -1,
+	} {
+		d, ok := grpcTimeout([]byte(text))
+		if want < 0 {
+			require.False(t, ok, text)
+			continue
+		}
+		require.True(t, ok, text)
+		require.Equal(t, want, d, text)
+	}
+}
+
+// The caller's deadline holds when it is shorter than the route's timeout, is told to the upstream, and what was for this hop alone goes no further.
+func TestCallersDeadline(t *testing.T) {
+	t.Parallel()
+	const json, grpc = "content-type: application/json", "content-type: application/grpc+proto"
+	tests := map[string]struct {
+		route   time.Duration
+		headers []string
+		tells   []string
+		hides   []string
+	}{
+		"the route's":              {time.Minute, []string{json}, []string{"x-envoy-expected-rq-timeout-ms: 60000"}, nil},
+		"none":                     {0, []string{json}, nil, []string{"x-envoy-expected"}},
+		"the caller's is shorter":  {time.Minute, []string{"x-envoy-expected-rq-timeout-ms: 1500"}, []string{"x-envoy-expected-rq-timeout-ms: 1500"}, nil},
+		"the caller's is longer":   {time.Second, []string{"x-envoy-expected-rq-timeout-ms: 1500"}, []string{"x-envoy-expected-rq-timeout-ms: 1000"}, nil},
+		"for this hop":             {time.Second, []string{"x-envoy-upstream-rq-timeout-ms: 7000"}, []string{"x-envoy-expected-rq-timeout-ms: 7000"}, []string{"upstream-rq-timeout"}},
+		"of gRPC":                  {time.Minute, []string{grpc, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2000m", "x-envoy-expected-rq-timeout-ms: 2000"}, []string{"grpc-timeout: 2S"}},
+		"of gRPC is longer":        {time.Second, []string{grpc, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2S", "x-envoy-expected-rq-timeout-ms: 1000"}, nil},
+		"of gRPC in what is none":  {0, []string{json, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2S"}, []string{"x-envoy-expected"}},
+		"malformed":                {0, []string{"x-envoy-expected-rq-timeout-ms: soon"}, nil, []string{"x-envoy-expected"}},
+		"retries are not for them": {0, []string{"x-envoy-max-retries: 3", "x-envoy-retry-on: 5xx"}, nil, []string{"x-envoy-max-retries", "x-envoy-retry-on"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, o, at := simple(t, answering(200, "hello"), nil)
+			host := mesh.FQDN("backend", mesh.DefaultNamespace)
+			rule := split(host, "")
+			rule.Timeout = test.route
+			r.routes(host, rule)
+			r.apply()
+			resp, _ := call(t, at).get("/", test.headers...)
+			require.Equal(t, 200, resp.StatusCode)
+			for _, want := range test.tells {
+				require.Contains(t, o.bytes(), want+"\r\n")
+			}
+			for _, gone := range test.hides {
+				require.NotContains(t, o.bytes(), gone)
+			}
+		})
+	}
+}
+
+// A caller may ask for retries, and the upstream is told which attempt it sees, whatever an application passed on.
+func TestCallersRetries(t *testing.T) {
+	t.Parallel()
+	r, o, at := simple(t, answering(503, "no"), nil)
+	r.apply()
+	resp, _ := call(t, at).get("/", "x-envoy-max-retries: 2", "x-envoy-retry-on: gateway-error", "x-envoy-attempt-count: 9")
+	require.Equal(t, 503, resp.StatusCode)
+	for n := 1; n <= 3; n++ {
+		require.Contains(t, o.bytes(), fmt.Sprintf("x-envoy-attempt-count: %d\r\n", n))
+	}
+	require.NotContains(t, o.bytes(), "x-envoy-attempt-count: 9")
+	cells, _, _ := r.evidenceOf(1)
+	require.EqualValues(t, 3, cells[0].Attempts)
+}
+
+// What the mesh answers to gRPC is an answer of gRPC, and a call is judged by its own status.
+func TestGRPCStatuses(t *testing.T) {
+	t.Parallel()
+	const grpc = "content-type: application/grpc"
+	r, _, at := simple(t, answering(200, "", grpc, "grpc-status: 14"), nil)
+	resp, _ := call(t, at).get("/pkg.Service/Method", grpc)
+	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, "14", resp.Header.Get("grpc-status"))
+	cells, _, _ := r.evidenceOf(1)
+	require.EqualValues(t, 1, cells[0].Failed, "unavailable is a failure")
+	r.tells(`request_protocol="grpc"`, `response_code="200",grpc_response_status="14"`)
+
+	host := mesh.FQDN("backend", mesh.DefaultNamespace)
+	r.routes(host, mesh.Route{Name: "r", Direct: &mesh.DirectResponse{Status: 503}})
+	r.apply()
+	resp, body := call(t, at).get("/pkg.Service/Method", grpc)
+	require.Equal(t, 200, resp.StatusCode)
+	require.Equal(t, "14", resp.Header.Get("grpc-status"))
+	require.Equal(t, "application/grpc", resp.Header.Get("content-type"))
+	require.Equal(t, ReasonDirectResponse, resp.Header.Get("grpc-message"))
+	require.Empty(t, body)
+}
+
+// The sidecar of the destination knows who calls from the caller's sidecar, and tells the application nothing of it.
+func TestInboundKnowsItsCallers(t *testing.T) {
+	t.Parallel()
+	app := newOrigin(t, answering(200, "hello"))
+	r := newRig(t, nil)
+	at := freeAddress(t)
+	r.inbound.Listen = []mesh.InboundPort{{Bind: at, App: app.address, Port: 80, Protocol: mesh.HTTP}}
+	r.apply()
+	c := call(t, at)
+	peer := string(telemetry.AppendPeer(nil, telemetry.Peer{Workload: "mobile-v2", Namespace: "shop", App: "mobile", Version: "v2"}))
+	c.get("/", mesh.HeaderPeer+": "+peer)
+	c.get("/")
+	require.NotContains(t, app.bytes(), "x-meshtest")
+	r.tells(`reporter="destination",source_workload="mobile-v2"`, `reporter="destination",source_workload="unknown"`, `source_version="v2"`)
+}

@@ -7,6 +7,7 @@ import (
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/ratelimit"
 	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
@@ -25,8 +26,9 @@ type config struct {
 	destinations   map[*route.Arm]*destination
 	captured       *captured // nil: nothing is
 	peer           string    // who we are, as upstreams are told
-	edgeToken      secret    // of the run's load
-	directToken    secret    // of the run at the direct listener
+	limiter        *ratelimit.Limiter
+	edgeToken      secret // of the run's load
+	directToken    secret // of the run at the direct listener
 }
 
 // place is where a listener listens; a listener belongs to the same place in every configuration.
@@ -116,6 +118,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 	}
 	if c.next.inbound != nil {
 		c.next.peer = string(telemetry.AppendPeer(nil, telemetry.PeerOf(c.next.inbound.Workload)))
+		c.limits(c.next.inbound.Limits)
 		c.listeners(c.next.inbound)
 		c.tokens(c.next.inbound.Tokens)
 	}
@@ -123,6 +126,20 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 		return nil, errors.Join(c.errs...)
 	}
 	return c.next, nil
+}
+
+// limits compiles the rate limits. Buckets go on as they are where their limit stays.
+func (c *compiler) limits(limits []mesh.RateLimit) {
+	var prev *ratelimit.Limiter
+	if c.prev != nil {
+		prev = c.prev.limiter
+	}
+	var err error
+	if c.next.limiter, err = ratelimit.New(limits, prev); err != nil {
+		c.errs = append(c.errs, fmt.Errorf("rate limits: %w", err))
+		return
+	}
+	c.srv.countLimits(c.next.limiter)
 }
 
 func (c *compiler) routes() (err error) {

@@ -1,5 +1,7 @@
 package proxy
 
+import "meshtest.dev/meshtest/proxy/ratelimit"
+
 // Reasons are what [mesh.HeaderReason] says on answers that the sidecar itself made: stable names, for programs. A request that breaks HTTP has the codec's reason
 // (http1.Reasons), and an injected fault has the filter's.
 const (
@@ -20,6 +22,7 @@ const (
 	ReasonDirectResponse = "direct_response"       // the route says so
 	ReasonConnect        = "connect_not_supported" // 405: CONNECT to a listener that is no proxy
 	ReasonScheme         = "scheme_not_supported"  // 400: an https target through the http_proxy listener
+	ReasonRateLimited    = ratelimit.Reason        // 429 or what the limit says, RL: the workload takes no more requests of this kind at the moment
 	ReasonInternal       = "internal"              // 500: a mistake of ours
 	reasonCallerGone     = "caller_gone"           // no answer, DC: only in evidence
 	reasonUpstreamCut    = "upstream_truncated"    // no whole answer, UC: only in evidence

@@ -80,6 +80,9 @@ func (s *stream) direct() {
 		s.local(405, ReasonConnect, 0)
 		return
 	}
+	if s.limited() {
+		return
+	}
 	switch s.role.way {
 	case inboundWay:
 		s.dest = s.role.app

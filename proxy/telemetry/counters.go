@@ -16,6 +16,7 @@ type Counters struct {
 	mu     sync.Mutex
 	series map[seriesName]*Counter
 	gauges map[seriesName]func() float64
+	totals map[seriesName]func() float64
 }
 
 // seriesName is one series: the metric's name without the Prefix, and its labels as they are told.
@@ -59,6 +60,16 @@ func (c *Counters) Gauge(read func() float64, name string, labels ...string) {
 	c.gauges[newSeriesName(name, labels)] = read
 }
 
+// Total tells a count that somebody else keeps, asked for at each exposition. It must only grow, and is named as a [Counters.Counter] is. A second one of the same name and labels replaces the first.
+func (c *Counters) Total(read func() uint64, name string, labels ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.totals == nil {
+		c.totals = map[seriesName]func() float64{}
+	}
+	c.totals[newSeriesName(name, labels)] = func() float64 { return float64(read()) }
+}
+
 func newSeriesName(name string, labels []string) seriesName {
 	var b []byte
 	for i := 0; i+1 < len(labels); i += 2 {
@@ -75,6 +86,7 @@ func (c *Counters) AppendText(b []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b = appendMetrics(b, "counter", c.series, func(n *Counter) float64 { return float64(n.Value()) })
+	b = appendMetrics(b, "counter", c.totals, func(read func() float64) float64 { return read() })
 	return appendMetrics(b, "gauge", c.gauges, func(read func() float64) float64 { return read() })
 }
 

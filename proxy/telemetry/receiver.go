@@ -49,6 +49,11 @@ func (c *PeerCache) Connections(to *Receiver, principal string, value []byte) Co
 	return Connections{c.of(to, principal, value).kind}
 }
 
+// Service names the service of the sender: his canonical service; empty when nobody knows. The arguments are those of Requests.
+func (c *PeerCache) Service(to *Receiver, principal string, value []byte) string {
+	return c.of(to, principal, value).kind.traffic.Source.CanonicalService
+}
+
 func (c *PeerCache) of(to *Receiver, principal string, value []byte) *caller {
 	if l := c.last; l == nil || l.to != to || l.key.principal != principal || l.key.said != string(value) {
 		c.last = to.caller(principal, value)

@@ -43,6 +43,8 @@ type Match struct {
 	// SourceNamespace is that of the calling workload (logical); empty: any. A route of the consumers of a service is for theirs alone.
 	SourceNamespace string `json:"sourceNamespace,omitempty"`
 	Port            int    `json:"port,omitempty"` // 0: any
+	// SNI are the server names, as in Hosts, of which a TLS connection that is not terminated must ask for one. A match with it is for connections, and tests nothing of requests.
+	SNI []string `json:"sni,omitempty"`
 }
 
 // StringMatch is one test of a string; exactly one field is set. Regex is RE2 and must match the whole string.
@@ -83,10 +85,11 @@ type Sticky struct {
 // Redirect answers with a redirection; empty parts keep the request's own.
 type Redirect struct {
 	Scheme string `json:"scheme,omitempty"`
-	Host   string `json:"host,omitempty"`
-	Port   int    `json:"port,omitempty"`
-	Path   string `json:"path,omitempty"`
-	// PathPrefix takes the place of the prefix that matched, by elements (see [Rewrite]); it excludes Path.
+	Host   string `json:"host,omitempty"` // may have a port of its own
+	// Port is not written when it is that of the scheme anyway. 0: none beside a Host; else that of the request, unless it is the one of the request's scheme, and the scheme changes.
+	Port int    `json:"port,omitempty"`
+	Path string `json:"path,omitempty"` // may have a query, which takes the place of the request's
+	// PathPrefix takes the place of the prefix that matched (see [Rewrite.Path]); it excludes Path.
 	PathPrefix string `json:"pathPrefix,omitempty"`
 	Code       int    `json:"code"` // 301, 302, 303, 307 or 308
 }
@@ -97,15 +100,22 @@ type DirectResponse struct {
 	Body   []byte `json:"body,omitempty"`
 }
 
-// Rewrite changes the request's path or authority on its way. Path replaces the matched prefix, or the whole path on an exact match; FullPath the whole path, whatever
-// matched. Only one of them is set.
+// Rewrite changes the request's path or authority on its way. Path replaces the matched prefix, or the whole path on any other match; FullPath the whole path, whatever
+// matched; Regex what it finds. Only one of them is set.
 //
 // The prefix of a match by PathPrefix is replaced by elements: what follows it, which is nothing or begins with a slash, is put behind Path without a slash at its end, and an empty result is "/". The
 // prefix "/" is the empty one: all of the path follows it.
 type Rewrite struct {
-	Path      string `json:"path,omitempty"`
-	FullPath  string `json:"fullPath,omitempty"`
-	Authority string `json:"authority,omitempty"`
+	Path      string        `json:"path,omitempty"`
+	FullPath  string        `json:"fullPath,omitempty"`
+	Regex     *RegexRewrite `json:"regex,omitempty"`
+	Authority string        `json:"authority,omitempty"`
+}
+
+// RegexRewrite replaces everything in a path that an expression (RE2) finds. In the replacement \1 to \9 stand for what its groups found, \0 for all that it found, and \\ for a backslash.
+type RegexRewrite struct {
+	Find    string `json:"find"`
+	Replace string `json:"replace"`
 }
 
 // Mirror sends a copy of a share of the requests elsewhere, and forgets what is answered there.
@@ -124,6 +134,7 @@ type CORS struct {
 	Expose      []string      `json:"expose,omitempty"`      // of answers; "*": any
 	Credentials bool          `json:"credentials,omitempty"` // cookies and the like are allowed; then no answer holds a "*"
 	MaxAge      time.Duration `json:"maxAge,omitempty"`      // how long a preflight's answer may be kept; 0: not said
+	AnswerAll   bool          `json:"answerAll,omitempty"`   // preflights of other origins are answered too, without any permission, and are not sent on like other requests
 }
 
 // HeaderChange edits headers: remove, then set, then add.
@@ -144,6 +155,7 @@ type Retry struct {
 	Statuses      []int          `json:"statuses,omitempty"` // for RetriableStatus
 	BackoffBase   time.Duration  `json:"backoffBase,omitempty"`
 	BackoffMin    time.Duration  `json:"backoffMin,omitempty"` // the wait before a retry is at least this, whatever the jitter says
+	Same          bool           `json:"same,omitempty"`       // an endpoint that failed may be tried again at once; else the others come first
 	Budget        *RetriesBudget `json:"budget,omitempty"`
 }
 

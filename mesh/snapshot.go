@@ -102,20 +102,36 @@ func (s *Snapshot) validateRoute(r Route) []error {
 	var sum uint64
 	for _, d := range r.Split {
 		sum += uint64(d.Weight)
-		svc := s.Services[d.Host]
-		switch {
-		case svc == nil:
-			errs = append(errs, fmt.Errorf("no such service: %s", d.Host))
-		case s.Endpoints[HostPort(d.Host, d.Port)] == nil:
-			errs = append(errs, fmt.Errorf("service %s has no port %d", d.Host, d.Port))
-		case d.Subset != "" && !slices.ContainsFunc(svc.Subsets, func(sub Subset) bool { return sub.Name == d.Subset }):
-			errs = append(errs, fmt.Errorf("service %s has no subset %q", d.Host, d.Subset))
+		if d.Refuse != 0 {
+			continue // it leads nowhere on purpose
+		}
+		if err := s.validateDestination(d.Host, d.Subset, d.Port); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if len(r.Split) > 0 && sum == 0 {
 		errs = append(errs, fmt.Errorf("the weights add up to 0"))
 	}
+	for _, m := range r.Mirrors {
+		if err := s.validateDestination(m.Host, m.Subset, m.Port); err != nil {
+			errs = append(errs, fmt.Errorf("mirror: %w", err))
+		}
+	}
 	return errs
+}
+
+func (s *Snapshot) validateDestination(host, subset string, port int) error {
+	svc := s.Services[host]
+	switch {
+	case svc == nil:
+		return fmt.Errorf("no such service: %s", host)
+	case s.Endpoints[HostPort(host, port)] == nil:
+		return fmt.Errorf("service %s has no port %d", host, port)
+	case subset != "" && !slices.ContainsFunc(svc.Subsets, func(sub Subset) bool { return sub.Name == subset }):
+		return fmt.Errorf("service %s has no subset %q", host, subset)
+	default:
+		return nil
+	}
 }
 
 // Update is one incremental change to one kind of resource, as a sidecar receives it. Set holds only resources of Kind.

@@ -2,6 +2,7 @@ package route
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -18,6 +19,7 @@ const (
 	ofMethod subject = iota
 	ofPath
 	ofAuthority
+	ofHosts // the authority without its port, by names and wildcards
 	ofHeader
 	ofQuery
 	withoutHeader
@@ -25,14 +27,15 @@ const (
 
 // String gives the field of mesh.Match that the condition comes from, as its JSON names it.
 func (s subject) String() string {
-	return [...]string{"method", "path", "authority", "headers", "query", "withoutHeaders"}[s]
+	return [...]string{"method", "path", "authority", "hosts", "headers", "query", "withoutHeaders"}[s]
 }
 
 // condition is one test of a request.
 type condition struct {
-	of   subject
-	name string // of the header or query parameter
-	test test
+	of    subject
+	name  string // of the header or query parameter
+	test  test
+	hosts hosts // of ofHosts, instead of the test
 }
 
 // operator is how a value is tested.
@@ -42,6 +45,7 @@ const (
 	isPresent operator = iota
 	isExact
 	hasPrefix
+	hasPathPrefix // by elements; text has no slash at its end
 	matchesRegex
 )
 
@@ -56,8 +60,35 @@ type test struct {
 
 var errOneTest = errors.New("exactly one of exact, prefix and regex is needed")
 
+// compilePath compiles the test of a path, which can be by its elements, or in any case.
+func compilePath(m *mesh.StringMatch, fold bool) (t test, err error) {
+	if m.PathPrefix == nil {
+		t, err = compileText(m)
+	} else {
+		t, err = compilePathPrefix(m)
+	}
+	if err == nil && fold && t.op != matchesRegex {
+		t.fold, t.text = true, lowerASCII(t.text)
+	}
+	return t, err
+}
+
+func compilePathPrefix(m *mesh.StringMatch) (test, error) {
+	text := *m.PathPrefix
+	switch {
+	case m.Exact != nil || m.Prefix != nil || m.Regex != nil:
+		return test{}, errOneTest
+	case !strings.HasPrefix(text, "/") || len(text) > 1 && strings.HasSuffix(text, "/"):
+		return test{}, fmt.Errorf("pathPrefix %q must begin with a slash, and end with none", text)
+	}
+	return test{op: hasPathPrefix, text: strings.TrimSuffix(text, "/")}, nil
+}
+
 // compileText compiles one test of a string.
-func compileText(m *mesh.StringMatch, fold bool) (test, error) {
+func compileText(m *mesh.StringMatch) (test, error) {
+	if m.PathPrefix != nil {
+		return test{}, errors.New("only a path can be tested by pathPrefix")
+	}
 	set := 0
 	var t test
 	if m.Exact != nil {
@@ -74,9 +105,6 @@ func compileText(m *mesh.StringMatch, fold bool) (test, error) {
 	}
 	if t.op == matchesRegex {
 		return compileRegex(t.text)
-	}
-	if fold {
-		t.fold, t.text = true, lowerASCII(t.text)
 	}
 	return t, nil
 }
@@ -103,7 +131,7 @@ func compileRegex(text string) (test, error) {
 func compileHeaderTest(h mesh.HeaderTest) (test, error) {
 	switch {
 	case h.Value != nil:
-		return compileText(h.Value, false)
+		return compileText(h.Value)
 	case h.Present:
 		return test{op: isPresent}, nil
 	default:
@@ -122,16 +150,34 @@ func (t *test) holds(value []byte) bool {
 		}
 		return string(value) == t.text
 	case hasPrefix:
-		if t.fold {
-			return beginsFolded(value, t.text)
-		}
-		return len(value) >= len(t.text) && string(value[:len(t.text)]) == t.text
+		return t.isBegin(value)
+	case hasPathPrefix:
+		return t.isBegin(value) && (len(value) == len(t.text) || value[len(t.text)] == '/')
 	default:
 		return t.regex.Match(value)
 	}
 }
 
+// isBegin reports whether a value begins with the text.
+func (t *test) isBegin(value []byte) bool {
+	if t.fold {
+		return beginsFolded(value, t.text)
+	}
+	return len(value) >= len(t.text) && string(value[:len(t.text)]) == t.text
+}
+
 // want describes what passes.
+func (c *condition) want() string {
+	switch c.of {
+	case ofHosts:
+		return c.hosts.want()
+	case withoutHeader:
+		return "not " + c.test.want()
+	default:
+		return c.test.want()
+	}
+}
+
 func (t *test) want() string {
 	switch t.op {
 	case isPresent:
@@ -140,6 +186,8 @@ func (t *test) want() string {
 		return fmt.Sprintf("exactly %q", t.text)
 	case hasPrefix:
 		return fmt.Sprintf("prefix %q", t.text)
+	case hasPathPrefix:
+		return fmt.Sprintf("path prefix %q", cmp.Or(t.text, "/"))
 	default:
 		return fmt.Sprintf("regex %q", t.text)
 	}
@@ -154,6 +202,8 @@ func (c *condition) holds(req Request) bool {
 		return c.test.holds(req.Path())
 	case ofAuthority:
 		return c.test.holds(req.Host())
+	case ofHosts:
+		return c.hosts.hold(nameOf(req.Host()))
 	case ofHeader:
 		return c.headerHolds(req)
 	case withoutHeader:
@@ -187,6 +237,8 @@ func (c *condition) value(req Request) (value string, present bool) {
 		return string(req.Path()), true
 	case ofAuthority:
 		return string(req.Host()), true
+	case ofHosts:
+		return lowerASCII(string(nameOf(req.Host()))), true
 	case ofQuery:
 		v, ok := parameter(req.Query(), c.name)
 		return string(v), ok

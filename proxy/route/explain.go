@@ -1,7 +1,9 @@
 package route
 
 import (
+	"cmp"
 	"math"
+	"strings"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -12,6 +14,11 @@ type Ask struct {
 	Port int    `json:"port,omitempty"` // with Host
 	Seed uint64 `json:"seed"`
 	Key  string `json:"key"` // request key
+	// Scheme is how the request comes, http or https, for redirections; empty: http.
+	Scheme string `json:"scheme,omitempty"`
+	// Connection asks about a connection of which no requests are understood, and SNI says which server name its TLS asks for; empty: none. There is no request then.
+	Connection bool   `json:"connection,omitempty"`
+	SNI        string `json:"sni,omitempty"`
 }
 
 // Explanation says why a request goes where it goes.
@@ -23,10 +30,18 @@ type Explanation struct {
 	Rules  []Tried   `json:"rules"` // in order, up to the winner
 	Winner string    `json:"winner,omitempty"`
 	Action Action    `json:"action"`
-	Draw   *DrawMade `json:"draw,omitempty"` // when the split has several arms
-	Arms   []ArmSeen `json:"arms,omitempty"` // of the winner's split
-	Rule   *Rule     `json:"-"`              // the winner
-	Arm    int       `json:"-"`              // of Rule.Arms; -1: none
+	Status int       `json:"status,omitempty"` // of the mesh's own answer; 0: the request is sent on
+	CORS   *CORSSeen `json:"cors,omitempty"`   // when the winner has CORS
+	Draw   *DrawMade `json:"draw,omitempty"`   // when the split has several arms
+	Arms   []ArmSeen `json:"arms,omitempty"`   // of the winner's split
+
+	Path      string       `json:"path,omitempty"`      // with which the request goes on, when the winner rewrites it
+	Authority string       `json:"authority,omitempty"` // the same
+	Location  string       `json:"location,omitempty"`  // to which it is redirected
+	Mirrors   []MirrorSeen `json:"mirrors,omitempty"`   // of a request that is sent on
+
+	Rule *Rule `json:"-"` // the winner
+	Arm  int   `json:"-"` // of Rule.Arms; -1: none
 }
 
 // Action is what happens to the request.
@@ -34,11 +49,13 @@ type Action string
 
 // Actions.
 const (
-	ActionSplit    Action = "split"
-	ActionRedirect Action = "redirect"
-	ActionDirect   Action = "direct"
-	ActionNoRule   Action = "no rule" // the host's rules match nothing; answered 404
-	ActionNoHost   Action = "no host" // no such host; answered 502
+	ActionSplit     Action = "split"
+	ActionRefuse    Action = "refuse" // the chosen arm leads nowhere
+	ActionRedirect  Action = "redirect"
+	ActionDirect    Action = "direct"
+	ActionPreflight Action = "preflight" // answered by CORS
+	ActionNoRule    Action = "no rule"   // the host's rules match nothing: a request is answered 404, a connection closed
+	ActionNoHost    Action = "no host"   // no such host; answered 502
 )
 
 // Tried is one rule that was tried.
@@ -86,8 +103,29 @@ type ArmSeen struct {
 	From      float64        `json:"from"` // draws in [From, To) choose it
 	To        float64        `json:"to"`
 	Chosen    bool           `json:"chosen,omitempty"`
+	Refuse    int            `json:"refuse,omitempty"`
 	Missing   string         `json:"missing,omitempty"`
 	Endpoints []EndpointSeen `json:"endpoints,omitempty"` // that the balancer picks from
+}
+
+// MirrorSeen is one mirror of the winner: the request is copied when the chance is below the share.
+type MirrorSeen struct {
+	Host    string  `json:"host"`
+	Port    int     `json:"port"`
+	Subset  string  `json:"subset,omitempty"`
+	ID      string  `json:"id"`
+	Share   float64 `json:"share"`
+	Chance  float64 `json:"chance"`
+	Copied  bool    `json:"copied"`
+	Missing string  `json:"missing,omitempty"`
+}
+
+// CORSSeen is what CORS has to say about the request.
+type CORSSeen struct {
+	Origin    string   `json:"origin,omitempty"` // empty: the request is of no other origin
+	Allowed   bool     `json:"allowed"`
+	Preflight bool     `json:"preflight,omitempty"` // it is answered here
+	Headers   []Header `json:"headers,omitempty"`   // of the answer
 }
 
 // EndpointSeen is one endpoint of an arm.
@@ -98,60 +136,113 @@ type EndpointSeen struct {
 	Health   mesh.Health `json:"health"`
 }
 
-// Explain says where the request goes and why. It tries the rules that Lookup tries, one after the other instead of through the index, and its winner is Lookup's.
+// Explain says where the request goes and why. It tries the rules that Lookup or LookupTLS try, one after the other instead of through the index, and its winner is theirs. The request may be nil when a
+// connection is asked about.
 func (r *Router) Explain(ask Ask, req Request) Explanation {
-	x := Explanation{Caller: CallerName(r.caller), Asked: string(req.Host()), Arm: -1, Action: ActionNoHost}
+	if req == nil {
+		req = &View{}
+	}
+	x := Explanation{Caller: CallerName(r.caller), Asked: string(req.Host()), Arm: -1, Action: ActionNoHost, Status: 502}
 	table := r.TableFor(req.Host())
 	if ask.Host != "" {
 		x.Asked = mesh.HostPort(ask.Host, ask.Port)
 		table = r.Table(ask.Host, ask.Port)
 	}
-	if table == nil {
-		return x
+	var hit Hit
+	if table != nil {
+		x.Host, x.Port, x.Action, x.Status = table.Host, table.Port, ActionNoRule, 404
+		hit = x.try(ask, req, table, r.caller)
 	}
-	x.Host, x.Port, x.Action = table.Host, table.Port, ActionNoRule
-	x.Rules, x.Rule = table.explain(req, r.caller.Labels)
+	if ask.Connection {
+		x.Status = 0
+	}
 	if x.Rule == nil {
 		return x
 	}
 	x.Winner = x.Rule.Name
-	switch {
-	case x.Rule.Route.Redirect != nil:
-		x.Action = ActionRedirect
-	case x.Rule.Route.Direct != nil:
-		x.Action = ActionDirect
+	x.CORS = x.Rule.CORS.seen(req)
+	switch to := x.Rule.Route; {
+	case x.CORS != nil && x.CORS.Preflight:
+		x.Action, x.Status = ActionPreflight, 200
+	case to.Redirect != nil:
+		x.Action, x.Status = ActionRedirect, to.Redirect.Code
+		x.Location = string(hit.AppendLocation(nil, cmp.Or(ask.Scheme, "http"), req))
+	case to.Direct != nil:
+		x.Action, x.Status = ActionDirect, to.Direct.Status
 	default:
-		x.Action = ActionSplit
-		x.Arm = x.Rule.Choose(ask.Seed, req, ask.Key)
-		x.Draw = x.Rule.drawMade(ask, req)
-		x.Arms = x.Rule.armsSeen(r.snapshot, x.Arm)
+		x.split(ask, req, hit, r.snapshot)
 	}
 	return x
 }
 
-// explain tries the entries in order, up to the winner.
-func (t *Table) explain(req Request, caller mesh.Labels) (tried []Tried, winner *Rule) {
+// try tries the entries in order, up to the winner.
+func (x *Explanation) try(ask Ask, req Request, t *Table, caller mesh.Workload) (hit Hit) {
 	for i := range t.entries {
 		e := &t.entries[i]
 		if i == 0 || t.entries[i-1].rule != e.rule {
 			rule := &t.Rules[e.rule]
-			tried = append(tried, Tried{Rule: rule.Name, Origin: rule.Route.Origin, Implicit: rule.Implicit})
+			x.Rules = append(x.Rules, Tried{Rule: rule.Name, Origin: rule.Route.Origin, Implicit: rule.Implicit})
 		}
-		last := &tried[len(tried)-1]
+		last := &x.Rules[len(x.Rules)-1]
 		last.Matched = true
 		if e.matcher != nil {
-			m := e.matcher.explain(req, t.Port, caller)
+			m := e.matcher.explain(ask, req, t.Port, caller)
 			last.Matches = append(last.Matches, m)
 			last.Matched = m.Matched
 		}
 		if last.Matched {
-			return tried, &t.Rules[e.rule]
+			x.Rule = &t.Rules[e.rule]
+			return t.hit(i)
 		}
 	}
-	return tried, nil
+	return Hit{}
 }
 
-func (m *Matcher) explain(req Request, port int, caller mesh.Labels) MatchTried {
+// split explains which arm is chosen, and what it gets.
+func (x *Explanation) split(ask Ask, req Request, hit Hit, snapshot *mesh.Snapshot) {
+	x.Action, x.Status = ActionSplit, 0
+	x.Arm = x.Rule.Choose(ask.Seed, req, ask.Key)
+	x.Draw = x.Rule.drawMade(ask, req)
+	x.Arms = x.Rule.armsSeen(snapshot, x.Arm)
+	if refuse := x.Rule.Arms[x.Arm].Refuse; refuse != 0 {
+		x.Action, x.Status = ActionRefuse, refuse
+		return
+	}
+	if w := x.Rule.Route.Rewrite; w != nil {
+		x.Authority = w.Authority
+		if path := string(hit.AppendPath(nil, req.Path())); path != string(req.Path()) {
+			x.Path = path
+		}
+	}
+	for i := range x.Rule.Mirrors {
+		x.Mirrors = append(x.Mirrors, x.Rule.Mirrors[i].seen(ask))
+	}
+}
+
+func (m *Mirror) seen(ask Ask) MirrorSeen {
+	return MirrorSeen{
+		Host: m.Arm.Host, Port: m.Arm.Port, Subset: m.Arm.Destination.Subset, ID: m.ID, Share: m.Share,
+		Chance: chance(m.draw(ask.Seed, ask.Key)), Copied: m.Copies(ask.Seed, ask.Key), Missing: m.Arm.Missing,
+	}
+}
+
+func (c *CORS) seen(req Request) *CORSSeen {
+	if c == nil {
+		return nil
+	}
+	origin, allowed := c.origin(req)
+	out := &CORSSeen{Origin: string(origin), Allowed: allowed}
+	var headers []Edit
+	if headers, out.Preflight = c.Preflight(nil, req); !out.Preflight {
+		headers = c.Actual(nil, req)
+	}
+	for _, h := range headers {
+		out.Headers = append(out.Headers, Header{h.Name, strings.Clone(h.Value)})
+	}
+	return out
+}
+
+func (m *Matcher) explain(ask Ask, req Request, port int, caller mesh.Workload) MatchTried {
 	out := MatchTried{Matched: true, Tests: []TestTried{}}
 	add := func(t TestTried) {
 		out.Tests = append(out.Tests, t)
@@ -160,8 +251,16 @@ func (m *Matcher) explain(req Request, port int, caller mesh.Labels) MatchTried 
 	for _, t := range m.explainContext(port, caller) {
 		add(t)
 	}
+	if m.servers != nil {
+		held := ask.Connection && m.servers.hold([]byte(ask.SNI))
+		add(TestTried{Field: "sni", Want: m.servers.want(), Got: quoted(ask.SNI, ask.Connection && ask.SNI != ""), Held: held})
+	}
 	for i := range m.conditions {
-		add(m.conditions[i].explain(req))
+		t := m.conditions[i].explain(req)
+		if ask.Connection {
+			t.Got, t.Held = "absent", false
+		}
+		add(t)
 	}
 	return out
 }
@@ -177,9 +276,12 @@ func (r *Rule) drawMade(ask Ask, req Request) *DrawMade {
 			d.KeyOf = "header " + r.Route.Sticky.Header
 		}
 	}
-	d.Chance = float64(r.draw(ask.Seed, req, ask.Key)) / (1 << 63) / 2
+	d.Chance = chance(r.draw(ask.Seed, req, ask.Key))
 	return d
 }
+
+// chance is a draw as a number from 0 to 1.
+func chance(d mesh.Draw) float64 { return float64(d) / (1 << 63) / 2 }
 
 func (r *Rule) armsSeen(snapshot *mesh.Snapshot, chosen int) []ArmSeen {
 	var sum, before float64
@@ -193,7 +295,7 @@ func (r *Rule) armsSeen(snapshot *mesh.Snapshot, chosen int) []ArmSeen {
 		before += float64(r.weights[i])
 		seen = append(seen, ArmSeen{
 			Host: arm.Host, Port: arm.Port, Subset: arm.Destination.Subset, Version: arm.Version, Labels: arm.Labels,
-			Weight: r.weights[i], From: from, To: math.Min(before/sum, 1), Chosen: i == chosen, Missing: arm.Missing,
+			Weight: r.weights[i], From: from, To: math.Min(before/sum, 1), Chosen: i == chosen, Refuse: arm.Refuse, Missing: arm.Missing,
 			Endpoints: arm.endpointsSeen(snapshot),
 		})
 	}
@@ -202,7 +304,7 @@ func (r *Rule) armsSeen(snapshot *mesh.Snapshot, chosen int) []ArmSeen {
 
 func (a *Arm) endpointsSeen(snapshot *mesh.Snapshot) []EndpointSeen {
 	resource := snapshot.Endpoints[a.Endpoints]
-	if resource == nil || a.Missing != "" {
+	if resource == nil || a.Refuse != 0 {
 		return nil
 	}
 	var seen []EndpointSeen

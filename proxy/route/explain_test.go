@@ -57,7 +57,7 @@ rule 1 "old" of VirtualService default/m: matches
   match 2: yes
     yes port: want exactly 8080, got 8080
     yes path: want exactly "/old", got "/old"
-old answers with a redirect, 308
+old answers with a redirect, 308, to http://middleware/
 `},
 		{View{Authority: "middleware", URLPath: "/", RawQuery: "q"}, `web asks for middleware, which is middleware.default.svc.cluster.local:8080
 rule 1 "old" of VirtualService default/m: does not match

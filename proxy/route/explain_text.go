@@ -11,28 +11,26 @@ import (
 )
 
 // explainContext explains the conditions that do not depend on the request.
-func (m *Matcher) explainContext(port int, caller mesh.Labels) []TestTried {
+func (m *Matcher) explainContext(port int, caller mesh.Workload) []TestTried {
 	var tests []TestTried
-	if m.port != 0 {
-		tests = append(tests, TestTried{Field: "port", Want: "exactly " + strconv.Itoa(m.port), Got: strconv.Itoa(port), Held: m.port == port})
+	if want := m.match.Port; want != 0 {
+		tests = append(tests, TestTried{Field: "port", Want: "exactly " + strconv.Itoa(want), Got: strconv.Itoa(port), Held: want == port})
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.labels)) {
-		got, ok := caller[name]
-		tests = append(tests, TestTried{
-			Field: "sourceLabels", Name: name, Want: fmt.Sprintf("exactly %q", m.labels[name]),
-			Got: quoted(got, ok), Held: ok && got == m.labels[name],
-		})
+	if want := m.match.SourceNamespace; want != "" {
+		got := sourceOf(caller).namespace
+		tests = append(tests, TestTried{Field: "sourceNamespace", Want: fmt.Sprintf("exactly %q", want), Got: strconv.Quote(got), Held: got == want})
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.match.SourceLabels)) {
+		want := m.match.SourceLabels[name]
+		got, ok := caller.Labels[name]
+		tests = append(tests, TestTried{Field: "sourceLabels", Name: name, Want: fmt.Sprintf("exactly %q", want), Got: quoted(got, ok), Held: ok && got == want})
 	}
 	return tests
 }
 
 func (c *condition) explain(req Request) TestTried {
 	got, ok := c.value(req)
-	want := c.test.want()
-	if c.of == withoutHeader {
-		want = "not " + want
-	}
-	return TestTried{Field: c.of.String(), Name: c.name, Want: want, Got: quoted(got, ok), Held: c.holds(req)}
+	return TestTried{Field: c.of.String(), Name: c.name, Want: c.want(), Got: quoted(got, ok), Held: c.holds(req)}
 }
 
 func quoted(value string, present bool) string {
@@ -57,17 +55,42 @@ func (x Explanation) String() string {
 	for i, t := range x.Rules {
 		t.write(&b, i)
 	}
+	x.writeCORS(&b)
 	switch x.Action {
 	case ActionNoRule:
-		fmt.Fprintf(&b, "no rule matches: the answer is 404\n")
+		b.WriteString("no rule matches: " + answer(x.Status, "the connection is closed") + "\n")
 	case ActionRedirect:
-		fmt.Fprintf(&b, "%s answers with a redirect, %d\n", x.Winner, x.Rule.Route.Redirect.Code)
+		fmt.Fprintf(&b, "%s answers with a redirect, %d, to %s\n", x.Winner, x.Status, x.Location)
 	case ActionDirect:
-		fmt.Fprintf(&b, "%s answers by itself, %d\n", x.Winner, x.Rule.Route.Direct.Status)
+		fmt.Fprintf(&b, "%s answers by itself, %d\n", x.Winner, x.Status)
+	case ActionPreflight:
 	default:
 		x.writeSplit(&b)
 	}
 	return b.String()
+}
+
+// answer says what the caller gets; a connection, which gets no answer, has no status.
+func answer(status int, otherwise string) string {
+	if status == 0 {
+		return otherwise
+	}
+	return "the answer is " + strconv.Itoa(status)
+}
+
+func (x Explanation) writeCORS(b *strings.Builder) {
+	c := x.CORS
+	if c == nil || c.Origin == "" {
+		return
+	}
+	fmt.Fprintf(b, "cors: the origin %q is %sallowed", c.Origin, map[bool]string{false: "not "}[c.Allowed])
+	if c.Preflight {
+		fmt.Fprintf(b, "; %s answers the preflight by itself, %d", x.Winner, x.Status)
+	}
+	b.WriteString("\n")
+	for _, h := range c.Headers {
+		fmt.Fprintf(b, "    %s: %s\n", h.Name, h.Value)
+	}
 }
 
 func (t Tried) write(b *strings.Builder, i int) {
@@ -117,18 +140,43 @@ func (x Explanation) writeSplit(b *strings.Builder) {
 		if a.Chosen {
 			mark = ">"
 		}
-		fmt.Fprintf(b, "%s %s", mark, mesh.HostPort(a.Host, a.Port))
-		if a.Subset != "" {
-			fmt.Fprintf(b, " subset %s", a.Subset)
-		}
-		fmt.Fprintf(b, ", weight %d: draws in [%.6f, %.6f)\n", a.Weight, a.From, a.To)
-		if a.Missing != "" {
-			fmt.Fprintf(b, "    %s: the answer is 503\n", a.Missing)
-		} else if len(a.Endpoints) == 0 {
+		fmt.Fprintf(b, "%s %s, weight %d: draws in [%.6f, %.6f)\n", mark, a.name(), a.Weight, a.From, a.To)
+		switch {
+		case a.Missing != "":
+			fmt.Fprintf(b, "    %s: the answer is %d\n", a.Missing, a.Refuse)
+		case a.Refuse == 0 && len(a.Endpoints) == 0:
 			b.WriteString("    no endpoints\n")
 		}
 		for _, e := range a.Endpoints {
 			fmt.Fprintf(b, "    %s at %s, %s\n", e.Instance, e.Address, e.Health)
 		}
 	}
+	if x.Authority != "" {
+		fmt.Fprintf(b, "the authority becomes %s\n", x.Authority)
+	}
+	if x.Path != "" {
+		fmt.Fprintf(b, "the path becomes %s\n", x.Path)
+	}
+	for _, m := range x.Mirrors {
+		fmt.Fprintf(b, "%s to %s: %.6f is %s %v (id %s)\n", map[bool]string{true: "a copy goes", false: "no copy goes"}[m.Copied],
+			destination(m.Host, m.Port, m.Subset), m.Chance, map[bool]string{true: "below", false: "not below"}[m.Copied], m.Share, m.ID)
+		if m.Missing != "" {
+			fmt.Fprintf(b, "    %s\n", m.Missing)
+		}
+	}
+}
+
+// name is where the arm leads.
+func (a ArmSeen) name() string {
+	if a.Host == "" {
+		return "refused with " + strconv.Itoa(a.Refuse)
+	}
+	return destination(a.Host, a.Port, a.Subset)
+}
+
+func destination(host string, port int, subset string) string {
+	if subset == "" {
+		return mesh.HostPort(host, port)
+	}
+	return mesh.HostPort(host, port) + " subset " + subset
 }

@@ -21,18 +21,18 @@ type index struct {
 // list holds numbers of entries, ascending.
 type list []int32
 
-// valueIndex finds candidates by the exact value of one header or query parameter, of the method, or of the authority.
+// valueIndex finds candidates by the exact value of one header or query parameter, of the method, or of the authority, or by the host that it names.
 type valueIndex struct {
 	of    subject
 	name  string
-	lists map[string]list
+	lists hostLists // by value; only those of hosts have wildcards
 	all   list
 }
 
 // maxValueIndexes bounds how many values of a request are looked up.
 const maxValueIndexes = 8
 
-// key is one condition by which an entry can be found.
+// key is what one of an entry's conditions is found by.
 type key struct {
 	of   subject
 	name string
@@ -41,46 +41,60 @@ type key struct {
 	text string
 }
 
+// way is one condition by which an entry can be found: by any of its keys, which differ in nothing but the text. Only a condition on hosts has several.
+type way []key
+
+func (w way) dimension() dimension { return dimension{w[0].of, w[0].name} }
+
 // dimension is what is looked up in a request to find keys: the path, or a value.
 type dimension struct {
 	of   subject
 	name string
 }
 
-// keysOf lists the keys of an entry.
-func keysOf(m *Matcher) []key {
-	var keys []key
+// waysTo lists the ways to an entry.
+func waysTo(m *Matcher) []way {
 	if m == nil {
 		return nil
 	}
+	var ways []way
 	for i := range m.conditions {
 		c := &m.conditions[i]
 		k := key{of: c.of, name: c.name, op: c.test.op, fold: c.test.fold, text: c.test.text}
-		if c.of == ofPath && k.op == matchesRegex {
-			k.op, k.text = hasPrefix, c.test.begins
-		}
 		switch {
 		case c.of == withoutHeader:
-		case c.of == ofPath:
-			keys = append(keys, k)
-		case k.op == isExact:
-			keys = append(keys, k)
+		case c.of == ofHosts:
+			var w way
+			for _, host := range c.hosts {
+				w = append(w, key{of: ofHosts, text: host})
+			}
+			ways = append(ways, w)
+		case c.of == ofPath && k.op == matchesRegex:
+			k.op, k.text = hasPrefix, c.test.begins
+			ways = append(ways, way{k})
+		case c.of == ofPath && k.op == hasPathPrefix: // which is a prefix, too
+			k.op = hasPrefix
+			ways = append(ways, way{k})
+		case c.of == ofPath, k.op == isExact:
+			ways = append(ways, way{k})
 		}
 	}
-	return keys
+	return ways
 }
 
 // newIndex sorts entries into lists. Entries that cannot match for the port are in none.
 func newIndex(entries []entry, port int) index {
-	sorter := &indexer{entries: entries, keys: make([][]key, len(entries)), count: map[key]int{}}
+	sorter := &indexer{ways: make([][]way, len(entries)), count: map[key]int{}}
 	for i, e := range entries {
 		if e.matcher != nil && !e.matcher.possible(port) {
 			continue
 		}
 		sorter.tried = append(sorter.tried, int32(i))
-		sorter.keys[i] = keysOf(e.matcher)
-		for _, k := range sorter.keys[i] {
-			sorter.count[k]++
+		sorter.ways[i] = waysTo(e.matcher)
+		for _, w := range sorter.ways[i] {
+			for _, k := range w {
+				sorter.count[k]++
+			}
 		}
 	}
 	return sorter.index()
@@ -88,26 +102,29 @@ func newIndex(entries []entry, port int) index {
 
 // indexer chooses the lists.
 type indexer struct {
-	entries []entry
-	tried   []int32
-	keys    [][]key
-	count   map[key]int // of entries that could be in the list of the key
+	tried []int32
+	ways  [][]way
+	count map[key]int // of entries that could be in the list of the key
 }
 
 func (s *indexer) index() index {
 	var x index
 	dimensions := s.dimensions()
 	for _, d := range dimensions {
-		x.values = append(x.values, valueIndex{of: d.of, name: d.name, lists: map[string]list{}})
+		x.values = append(x.values, valueIndex{of: d.of, name: d.name, lists: hostLists{}})
 	}
 	for _, i := range s.tried {
-		k, ok := s.best(i, dimensions)
-		switch {
-		case !ok:
+		w := s.best(i, dimensions)
+		if w == nil {
 			x.rest = append(x.rest, i)
+			continue
+		}
+		switch k := w[0]; {
 		case k.of != ofPath:
-			v := &x.values[slices.Index(dimensions, dimension{k.of, k.name})]
-			v.lists[k.text] = append(v.lists[k.text], i)
+			v := &x.values[slices.Index(dimensions, w.dimension())]
+			for _, k := range w {
+				v.lists[k.text] = append(v.lists[k.text], i)
+			}
 			v.all = append(v.all, i)
 		case k.fold:
 			x.folded = x.folded.with(k.text, i)
@@ -127,8 +144,8 @@ func (s *indexer) index() index {
 func (s *indexer) dimensions() []dimension {
 	uses := map[dimension]int{}
 	for _, i := range s.tried {
-		if k, ok := s.best(i, nil); ok && k.of != ofPath {
-			uses[dimension{k.of, k.name}]++
+		if w := s.best(i, nil); w != nil && w[0].of != ofPath {
+			uses[w.dimension()]++
 		}
 	}
 	var all []dimension
@@ -141,17 +158,25 @@ func (s *indexer) dimensions() []dimension {
 	return all[:min(len(all), maxValueIndexes)]
 }
 
-// best is the key of entry i with the shortest list; values only in the given dimensions, nil: in any.
-func (s *indexer) best(i int32, dimensions []dimension) (best key, ok bool) {
-	for _, k := range s.keys[i] {
-		if k.of != ofPath && dimensions != nil && !slices.Contains(dimensions, dimension{k.of, k.name}) {
+// best is the way to entry i by the shortest lists, nil when there is none; by values only in the given dimensions, nil: in any.
+func (s *indexer) best(i int32, dimensions []dimension) (best way) {
+	for _, w := range s.ways[i] {
+		if w[0].of != ofPath && dimensions != nil && !slices.Contains(dimensions, w.dimension()) {
 			continue
 		}
-		if !ok || s.count[k] < s.count[best] || s.count[k] == s.count[best] && k.rank() < best.rank() {
-			best, ok = k, true
+		if best == nil || cmp.Or(cmp.Compare(s.length(w), s.length(best)), cmp.Compare(w[0].rank(), best[0].rank())) < 0 {
+			best = w
 		}
 	}
-	return best, ok
+	return best
+}
+
+// length is how many entries are at most on the way.
+func (s *indexer) length(w way) (n int) {
+	for _, k := range w {
+		n += s.count[k]
+	}
+	return n
 }
 
 // rank prefers, between lists of one length, the key that fewer requests have and that is cheaper to look up.
@@ -196,7 +221,7 @@ func (x *index) first(entries []entry, req Request) int {
 	}
 	for i := range x.values {
 		if v := &x.values[i]; v.all[0] < s.best {
-			s.try(v.candidates(req), req)
+			v.search(&s, req)
 		}
 	}
 	for n, rest := x.prefix, path; n != nil; n, rest = n.next(rest) {
@@ -212,29 +237,28 @@ func (x *index) first(entries []entry, req Request) int {
 	return int(s.best)
 }
 
-// candidates are the entries that the request's value leads to.
-func (v *valueIndex) candidates(req Request) list {
+// search tries the entries that the request's value leads to.
+func (v *valueIndex) search(s *search, req Request) {
 	switch v.of {
 	case ofHeader:
 		i := req.Find(v.name)
 		switch {
 		case i < 0:
-			return nil
 		case req.Next(i) >= 0: // the value would have to be put together
-			return v.all
+			s.try(v.all, req)
 		default:
-			return v.lists[string(req.Value(i))]
+			s.try(v.lists[string(req.Value(i))], req)
 		}
 	case ofQuery:
-		value, ok := parameter(req.Query(), v.name)
-		if !ok {
-			return nil
+		if value, ok := parameter(req.Query(), v.name); ok {
+			s.try(v.lists[string(value)], req)
 		}
-		return v.lists[string(value)]
 	case ofMethod:
-		return v.lists[string(req.MethodName())]
+		s.try(v.lists[string(req.MethodName())], req)
+	case ofHosts:
+		eachOf(v.lists, nameOf(req.Host()), func(l list) { s.try(l, req) })
 	default:
-		return v.lists[string(req.Host())]
+		s.try(v.lists[string(req.Host())], req)
 	}
 }
 

@@ -13,20 +13,44 @@ import (
 // Matcher is a compiled mesh.Match. It is immutable. A nil one matches every request.
 type Matcher struct {
 	conditions []condition // the cheap ones first
-	port       int         // 0: any
-	labels     mesh.Labels // wanted of the caller
-	stranger   bool        // the caller does not have them
+	match      *mesh.Match
+	stranger   bool  // the caller is not one that is wanted
+	servers    hosts // of a match of connections, which holds for no request
 }
 
-// CompileMatch compiles a match for requests of a caller with the given labels; a nil match matches every request. The error joins all mistakes.
+// source is what the conditions on the caller look at.
+type source struct {
+	labels    mesh.Labels
+	namespace string
+}
+
+func sourceOf(w mesh.Workload) source {
+	return source{w.Labels, cmp.Or(w.Namespace, mesh.DefaultNamespace)}
+}
+
+// is reports whether the caller is one that a match wants.
+func (s source) is(m *mesh.Match) bool {
+	return s.labels.Match(m.SourceLabels) && (m.SourceNamespace == "" || m.SourceNamespace == s.namespace)
+}
+
+// CompileMatch compiles a match for requests of a caller with the given labels; a nil match matches every request. The error joins all mistakes. A condition on the caller's namespace, of which nothing is
+// known here, is one.
 func CompileMatch(m *mesh.Match, caller mesh.Labels) (*Matcher, error) {
+	if m != nil && m.SourceNamespace != "" {
+		return nil, errors.New("sourceNamespace: the caller's is not known")
+	}
+	return compileMatch(m, source{labels: caller})
+}
+
+func compileMatch(m *mesh.Match, caller source) (*Matcher, error) {
 	if m == nil {
 		return nil, nil
 	}
-	c := &matchCompiler{out: &Matcher{port: m.Port, labels: m.SourceLabels, stranger: !caller.Match(m.SourceLabels)}}
-	c.text(ofMethod, m.Method, false)
-	c.text(ofPath, m.Path, m.IgnorePathCase)
-	c.text(ofAuthority, m.Authority, false)
+	c := &matchCompiler{out: &Matcher{match: m, stranger: !caller.is(m)}}
+	c.text(ofMethod, m.Method, compileText)
+	c.text(ofPath, m.Path, func(test *mesh.StringMatch) (test, error) { return compilePath(test, m.IgnorePathCase) })
+	c.text(ofAuthority, m.Authority, compileText)
+	c.hosts(m)
 	c.tests(ofHeader, m.Headers)
 	c.tests(withoutHeader, m.WithoutHeaders)
 	c.tests(ofQuery, m.Query)
@@ -40,7 +64,12 @@ func (m *Matcher) Match(req Request, port int) bool {
 }
 
 // possible reports whether any request for the port can match.
-func (m *Matcher) possible(port int) bool { return !m.stranger && (m.port == 0 || m.port == port) }
+func (m *Matcher) possible(port int) bool { return m.servers == nil && m.isFor(port) }
+
+// isFor reports whether the caller and the port are wanted.
+func (m *Matcher) isFor(port int) bool {
+	return !m.stranger && (m.match.Port == 0 || m.match.Port == port)
+}
 
 // holds tests the request itself.
 func (m *Matcher) holds(req Request) bool {
@@ -54,7 +83,7 @@ func (m *Matcher) holds(req Request) bool {
 
 // cost ranks conditions by how long they take.
 func (c *condition) cost() int {
-	cost := int(c.of)
+	cost := int(c.of) + len(c.hosts)
 	if c.test.op == matchesRegex {
 		cost += 100
 	}
@@ -66,12 +95,35 @@ type matchCompiler struct {
 	errs []error
 }
 
-func (c *matchCompiler) text(of subject, m *mesh.StringMatch, fold bool) {
+func (c *matchCompiler) text(of subject, m *mesh.StringMatch, compile func(*mesh.StringMatch) (test, error)) {
 	if m == nil {
 		return
 	}
-	t, err := compileText(m, fold)
+	t, err := compile(m)
 	c.add(condition{of: of, test: t}, err, of.String())
+}
+
+// hosts compiles the names that are asked for, by the authority of a request or the server name of a connection.
+func (c *matchCompiler) hosts(m *mesh.Match) {
+	if len(m.Hosts) > 0 {
+		names, err := compileHosts(m.Hosts)
+		c.add(condition{of: ofHosts, hosts: names}, err, ofHosts.String())
+	}
+	if len(m.SNI) == 0 {
+		return
+	}
+	var err error
+	if c.out.servers, err = compileHosts(m.SNI); err == nil && testsRequests(m) {
+		err = errors.New("a match of connections cannot test requests")
+	}
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("sni: %w", err))
+	}
+}
+
+// testsRequests reports whether a match has conditions that only requests can meet.
+func testsRequests(m *mesh.Match) bool {
+	return m.Path != nil || m.Method != nil || m.Authority != nil || len(m.Hosts)+len(m.Headers)+len(m.WithoutHeaders)+len(m.Query) > 0
 }
 
 func (c *matchCompiler) tests(of subject, tests map[string]mesh.HeaderTest) {

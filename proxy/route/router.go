@@ -41,7 +41,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 			}
 		}
 		c := &tableCompiler{
-			snapshot: snapshot, caller: caller, from: CallerName(caller),
+			snapshot: snapshot, caller: sourceOf(caller), from: CallerName(caller),
 			out: &Table{Host: at.host, Port: at.port, source: source},
 		}
 		table, err := c.compile()

@@ -161,7 +161,7 @@ func TestImplicitRule(t *testing.T) {
 	require.Zero(t, rule.Arms[0].Share, "the endpoint that is picked decides the version, not a split")
 	require.Empty(t, rule.Arms[0].Version)
 	require.Nil(t, rule.Arms[0].Labels)
-	require.Equal(t, []mesh.RetryOn{mesh.OnConnectFailure}, rule.Retry.On)
+	require.Equal(t, mesh.DefaultRetry().On, rule.Retry.On)
 	require.Equal(t, mesh.TCP, compile(t, chain(5)).Table(middleware, 9000).Protocol)
 }
 

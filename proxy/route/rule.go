@@ -19,12 +19,16 @@ type Rule struct {
 	EdgeName string      // Edge.String(), as chance draws want it
 	ID       string      // of the split's draws: LOGICAL-HOST:PORT/NAME
 	Arms     []Arm       // of the split, in order; none when Route.Redirect or Route.Direct answers
+	Mirrors  []Mirror    // of requests that are sent on
+	CORS     *CORS       // before any action; nil: pages of other origins are not spoken of
 
 	Timeout  time.Duration // of the whole request, retries included; 0: none
 	Retry    *mesh.Retry   // nil: no retries. BackoffBase is set
+	RetryOn  RetryOn       // Retry's conditions
 	Response []Edit        // of the answer when no arm was chosen
 
-	weights []uint32
+	weights   []uint32
+	rewriting *rewriting // of Route.Rewrite.Regex
 }
 
 // Arm is one destination of a rule's split.
@@ -42,7 +46,22 @@ type Arm struct {
 	EdgeName string    // Edge.String()
 	Request  []Edit    // in the order in which they are applied
 	Response []Edit
-	Missing  string // why there is no such destination, in words; empty: there is one. A request that chooses it is answered 503
+	Refuse   int    // status with which a request that chooses it is answered; 0: it is sent on. Such an arm leads nowhere
+	Missing  string // why it leads nowhere although the route wants it to, in words; Refuse is 503 then
+}
+
+// Mirror is where copies of a share of a rule's requests go, as the chosen arm gets them. A request that is refused is not copied.
+type Mirror struct {
+	Arm   Arm     // where to; it has no share, and changes no headers
+	Share float64 // of the requests, 0 to 1
+	ID    string  // of its draws: the rule's, and the mirror's place in it
+}
+
+// Copies reports whether a request is copied: mesh.Chance(seed, mesh.PurposeSample, ID, Arm.EdgeName, key, 0) below the share. A share that grows takes no copy away.
+func (m *Mirror) Copies(seed uint64, key string) bool { return m.draw(seed, key).Below(m.Share) }
+
+func (m *Mirror) draw(seed uint64, key string) mesh.Draw {
+	return mesh.Chance(seed, mesh.PurposeSample, m.ID, m.Arm.EdgeName, key, 0)
 }
 
 // EditOp is a change of a header.
@@ -82,7 +101,7 @@ func appendEdits(edits []Edit, change mesh.HeaderChange) []Edit {
 // ID holds nothing but the logical host and port of the table and the rule's name, so that the same keys go to the same arms in every environment, and a change of
 // weights moves only the keys that it must. With two arms a growing weight never takes a key away from its arm. A lone arm is chosen without a draw.
 //
-// The key is only read during the call: it may be the caller's bytes seen as a string.
+// The key is only read during the call: it may be the caller's bytes seen as a string. A connection of which no requests are understood has a nil request.
 func (r *Rule) Choose(seed uint64, req Request, key string) int {
 	if len(r.Arms) < 2 {
 		return len(r.Arms) - 1
@@ -101,7 +120,7 @@ func (r *Rule) draw(seed uint64, req Request, key string) mesh.Draw {
 func (r *Rule) stickyValue(req Request) []byte {
 	sticky := r.Route.Sticky
 	switch {
-	case sticky == nil:
+	case sticky == nil || req == nil:
 		return nil
 	case sticky.Header != "":
 		if i := req.Find(sticky.Header); i >= 0 {
@@ -130,34 +149,4 @@ func cookie(req Request, name string) []byte {
 		}
 	}
 	return nil
-}
-
-// Hit is the outcome of a lookup: the first rule that matched, and by which of its matches. The zero value says that no rule did.
-type Hit struct {
-	Rule  *Rule
-	Match *mesh.Match // nil when the rule has no matches, and takes every request
-}
-
-// AppendPath appends the path with which the request goes on, without the query: the given normalised path as the rule's rewrite changes it.
-//
-// A rewrite replaces the prefix that matched, which is "/" when the match does not test the path, or the whole path on an exact or regex match. It is a replacement
-// of text, as in Istio, but two slashes never meet: "/reviews" to "/" makes "/reviews/1" to "/1", where Istio makes "//1".
-func (h Hit) AppendPath(dst, path []byte) []byte {
-	rewrite := h.Rule.Route.Rewrite
-	if rewrite == nil || rewrite.Path == "" {
-		return append(dst, path...)
-	}
-	dst = append(dst, rewrite.Path...)
-	replaced := 1
-	if h.Match != nil && h.Match.Path != nil {
-		if h.Match.Path.Prefix == nil {
-			return dst
-		}
-		replaced = len(*h.Match.Path.Prefix)
-	}
-	rest := path[min(replaced, len(path)):]
-	if len(rest) > 0 && rest[0] == '/' && rewrite.Path[len(rewrite.Path)-1] == '/' {
-		rest = rest[1:]
-	}
-	return append(dst, rest...)
 }

@@ -17,8 +17,9 @@ type Table struct {
 	Protocol mesh.Protocol // of the port; HTTP when the service does not say
 	Rules    []Rule        // in order of precedence
 
-	entries []entry
-	index   index
+	entries     []entry
+	index       index       // for requests
+	connections connections // of which no requests are understood
 
 	// What it was compiled from, to know when it still holds.
 	source *mesh.RouteTable // nil: the host has no rules
@@ -49,16 +50,10 @@ func (t *Table) hit(i int) Hit {
 	return Hit{Rule: &t.Rules[e.rule], Match: e.match}
 }
 
-// defaultRetry is the retry policy of hosts without rules, as in Istio: two more attempts when no connection could be made. (Istio's other default conditions are about
-// HTTP/2 streams and gRPC statuses, and do not occur in HTTP/1.1.)
-func defaultRetry() *mesh.Retry {
-	return &mesh.Retry{Attempts: 2, On: []mesh.RetryOn{mesh.OnConnectFailure}, BackoffBase: mesh.DefaultBackoffBase}
-}
-
 // tableCompiler compiles one table.
 type tableCompiler struct {
 	snapshot *mesh.Snapshot
-	caller   mesh.Workload
+	caller   source
 	from     string // the caller's logical name
 	edges    map[string]namedEdge
 	out      *Table
@@ -85,6 +80,7 @@ func (c *tableCompiler) compile() (*Table, error) {
 		return nil, errors.Join(c.errs...)
 	}
 	t.index = newIndex(t.entries, t.Port)
+	t.connections = newConnections(t.entries, t.Port)
 	return t, nil
 }
 
@@ -114,7 +110,7 @@ func (c *tableCompiler) rule(i int, r *mesh.Route) {
 		c.out.entries = append(c.out.entries, entry{rule: i})
 	}
 	for j := range r.Matches {
-		m, err := CompileMatch(&r.Matches[j], c.caller.Labels)
+		m, err := compileMatch(&r.Matches[j], c.caller)
 		if err != nil {
 			c.errs = append(c.errs, fmt.Errorf("match %d: %w", j, err))
 		}
@@ -141,9 +137,33 @@ func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 	if actions != 1 {
 		c.errs = append(c.errs, fmt.Errorf("exactly one of split, redirect and direct must act, not %d", actions))
 	}
+	c.split(&rule)
+	for i, m := range r.Mirrors {
+		to := c.arm(mesh.Destination{Host: m.Host, Subset: m.Subset, Port: m.Port})
+		rule.Mirrors = append(rule.Mirrors, Mirror{Arm: to, Share: m.Share, ID: rule.ID + "/mirror/" + strconv.Itoa(i)})
+	}
+	var errs [3]error
+	rule.CORS, errs[0] = compileCORS(r.CORS)
+	rule.RetryOn, errs[1] = compileRetryOn(r.Retry)
+	rule.rewriting, errs[2] = compileRewrite(r.Rewrite)
+	for _, err := range errs {
+		if err != nil {
+			c.errs = append(c.errs, err)
+		}
+	}
+	return rule
+}
+
+// split compiles the arms.
+func (c *tableCompiler) split(rule *Rule) {
+	r := rule.Route
 	var sum uint64
 	for _, d := range r.Split {
-		rule.Arms = append(rule.Arms, c.arm(r, d))
+		arm := c.arm(d)
+		// Envoy applies the most specific level first, so that the route has the last word.
+		arm.Request = appendEdits(appendEdits(nil, d.Request), r.Request)
+		arm.Response = appendEdits(appendEdits(nil, d.Response), r.Response)
+		rule.Arms = append(rule.Arms, arm)
 		rule.weights = append(rule.weights, d.Weight)
 		sum += uint64(d.Weight)
 	}
@@ -153,7 +173,6 @@ func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 	if sum > 0 {
 		rule.share(sum)
 	}
-	return rule
 }
 
 // share sets the arms' shares: what the split decides is the version at the end of an edge, so arms that agree in both add up.
@@ -174,30 +193,35 @@ func (r *Rule) share(sum uint64) {
 }
 
 // arm resolves one destination. One that does not exist (yet, or any more) is not a mistake of the table: the other arms go on working, and Validate told whoever wrote it.
-func (c *tableCompiler) arm(r *mesh.Route, d mesh.Destination) Arm {
-	arm := Arm{
-		Destination: d, Host: d.Host, Port: d.Port, Endpoints: mesh.HostPort(d.Host, d.Port),
-		// Envoy applies the most specific level first, so that the route has the last word.
-		Request:  appendEdits(appendEdits(nil, d.Request), r.Request),
-		Response: appendEdits(appendEdits(nil, d.Response), r.Response),
+func (c *tableCompiler) arm(d mesh.Destination) Arm {
+	arm := Arm{Destination: d, Host: d.Host, Port: d.Port}
+	if d.Refuse != 0 { // evidence of what is refused is of the edge to the host that was asked for
+		arm.Refuse = d.Refuse
+		arm.Edge, arm.EdgeName = c.edge(c.out.Host)
+		return arm
 	}
+	arm.Endpoints = mesh.HostPort(d.Host, d.Port)
 	arm.Edge, arm.EdgeName = c.edge(d.Host)
 	svc := c.service(d.Host)
 	if svc == nil {
-		arm.Missing = "no such service: " + d.Host
-		return arm
+		return arm.missing("no such service: " + d.Host)
 	}
 	if d.Subset == "" {
 		return arm
 	}
 	i := slices.IndexFunc(svc.Subsets, func(s mesh.Subset) bool { return s.Name == d.Subset })
 	if i < 0 {
-		arm.Missing = fmt.Sprintf("%s has no subset %q", mesh.LogicalName(d.Host), d.Subset)
-		return arm
+		return arm.missing(fmt.Sprintf("%s has no subset %q", mesh.LogicalName(d.Host), d.Subset))
 	}
 	arm.Labels = svc.Subsets[i].Labels
 	arm.Version = arm.Labels[mesh.LabelVersion]
 	return arm
+}
+
+// missing is the arm when it leads nowhere.
+func (a Arm) missing(why string) Arm {
+	a.Missing, a.Refuse = why, 503
+	return a
 }
 
 // implicit is the rule of a host without rules.
@@ -205,7 +229,7 @@ func (c *tableCompiler) implicit() Rule {
 	r := &mesh.Route{
 		Name:  ImplicitRule,
 		Split: []mesh.Destination{{Host: c.out.Host, Port: c.out.Port, Weight: 100}},
-		Retry: defaultRetry(),
+		Retry: mesh.DefaultRetry(),
 	}
 	rule := c.resolve(r)
 	rule.Implicit = true
@@ -239,13 +263,4 @@ func SplitID(host string, port int, rule string) string {
 // CallerName is the logical name by which edges refer to a caller: its service, or else its own name, with ".namespace" appended outside the default namespace.
 func CallerName(w mesh.Workload) string {
 	return mesh.LogicalName(mesh.FQDN(cmp.Or(w.Service, w.Name), cmp.Or(w.Namespace, mesh.DefaultNamespace)))
-}
-
-func withBackoff(r *mesh.Retry) *mesh.Retry {
-	if r == nil || r.BackoffBase > 0 {
-		return r
-	}
-	with := *r
-	with.BackoffBase = mesh.DefaultBackoffBase
-	return &with
 }

@@ -31,8 +31,10 @@ var mayImport = []rule{
 
 	{"spec", []string{"mesh"}},
 	{"spec/gen", []string{"spec"}},
-	{"mesh/istio", []string{"mesh"}},
-	{"mesh/gatewayapi", []string{"mesh"}},
+	{"mesh/document", nil},
+	{"mesh/istio", []string{"mesh", "mesh/document"}},
+	{"mesh/gatewayapi", []string{"mesh", "mesh/document"}},
+	{"mesh/policy", []string{"mesh", "mesh/document", "mesh/istio"}},
 	{"plan", []string{"spec", "mesh/...", "env/capability"}},
 
 	{"control/wire/...", []string{"mesh", "control/wire/..."}},

@@ -1,15 +1,7 @@
 package gatewayapi
 
-import "time"
-
 // The specs of the documents, as far as they are read. The tags say what the decoder demands of a field: its name in a document, whether it is required, what it defaults to, its words, and the bounds of
 // a number or of the length of a list. A test compares the fields with those of the published types.
-
-// unhonoured is the type of a field that the Gateway API knows, and nothing here carries out. Its tag hint may say what does its work.
-type unhonoured struct{}
-
-// duration is a duration as GEP-2257 writes it.
-type duration time.Duration
 
 type gatewaySpec struct {
 	Class            string     `api:"gatewayClassName,required"`

@@ -36,7 +36,7 @@ func httpBackends(backends []grpcBackend) []httpBackend {
 // backends compiles the backends of a rule, all but where they lead.
 func (b *ruleBuilder) backends(path string, backends []httpBackend) {
 	if len(backends) > 0 && b.rule.redirect != nil {
-		b.problem(CodeInvalid, path, "remove them, or the filter", "a rule with RequestRedirect has no backends")
+		b.Problem(CodeInvalid, path, "remove them, or the filter", "a rule with RequestRedirect has no backends")
 	}
 	for i, one := range backends {
 		at := index(path, i)
@@ -47,12 +47,12 @@ func (b *ruleBuilder) backends(path string, backends []httpBackend) {
 		for j, f := range one.Filters {
 			switch f.Type {
 			case "RequestRedirect", "URLRewrite", "RequestMirror", "CORS":
-				b.problem(CodeNotHonoured, join(index(filters, j), "type"), "put it into the filters of the rule", "the filter %s is not honoured for one backend", f.Type)
+				b.Problem(CodeNotHonoured, join(index(filters, j), "type"), "put it into the filters of the rule", "the filter %s is not honoured for one backend", f.Type)
 			}
 		}
 		b.rule.arms = append(b.rule.arms, arm{
 			reference: reference{ref: one.backendRef, path: at}, weight: uint32(one.Weight),
-			request: own.rule.request, response: own.rule.response, refused: b.has(filters, CodeNotHonoured),
+			request: own.rule.request, response: own.rule.response, refused: b.Has(filters, CodeNotHonoured),
 		})
 	}
 }
@@ -62,13 +62,13 @@ func (c *compiler) resolve(r *route) {
 	gateways := slices.ContainsFunc(r.parents, func(p *parent) bool { return p.gateway != nil })
 	for _, one := range r.rules {
 		for _, ref := range one.references() {
-			if r.has(ref.path, hard...) {
+			if r.Has(ref.path, hard...) {
 				ref.fault = fault{ReasonBackendNotFound, "the reference is malformed"}
 				continue
 			}
 			c.find(r, ref)
 			if f := ref.denied; f != (fault{}) && gateways {
-				r.problem(CodeReference, join(ref.path, "namespace"), "a ReferenceGrant in the backend's namespace allows it", "%s", f.message)
+				r.Problem(CodeReference, join(ref.path, "namespace"), "a ReferenceGrant in the backend's namespace allows it", "%s", f.message)
 			}
 		}
 	}
@@ -82,21 +82,21 @@ func (c *compiler) find(r *route, ref *reference) {
 	}
 	if ref.ref.Group != "" || ref.ref.Kind != "Service" {
 		ref.fault = fault{ReasonInvalidKind, "a backend of the kind " + ref.ref.Kind + " is not supported"}
-		r.problem(CodeNotHonoured, ref.path, "a Service", "a backend of the kind %s in the group %q is not honoured", ref.ref.Kind, ref.ref.Group)
+		r.Problem(CodeNotHonoured, ref.path, "a Service", "a backend of the kind %s in the group %q is not honoured", ref.ref.Kind, ref.ref.Group)
 		return
 	}
 	svc := c.service(ref.ref.Name, namespace)
 	switch {
 	case svc == nil:
 		ref.fault = fault{ReasonBackendNotFound, "no such Service: " + namespace + "/" + ref.ref.Name}
-		r.problem(CodeReference, join(ref.path, "name"), "", "no such service: %s", mesh.FQDN(ref.ref.Name, namespace))
-		r.couldBe(ref.ref.Name, c.servicesOf(namespace))
+		r.Problem(CodeReference, join(ref.path, "name"), "", "no such service: %s", mesh.FQDN(ref.ref.Name, namespace))
+		r.CouldBe(ref.ref.Name, c.servicesOf(namespace))
 	case ref.ref.Port == 0:
 		ref.fault = fault{ReasonBackendNotFound, "a Service needs a port"}
-		r.problem(CodeInvalid, ref.path, "such as port: 8080", "the field %q is missing", "port")
+		r.Problem(CodeInvalid, ref.path, "such as port: 8080", "the field %q is missing", "port")
 	case !slices.ContainsFunc(svc.Ports, func(p mesh.Port) bool { return p.Number == int(ref.ref.Port) }):
 		ref.fault = fault{ReasonBackendNotFound, "the Service " + namespace + "/" + ref.ref.Name + " has no such port"}
-		r.problem(CodeReference, join(ref.path, "port"), "", "%s has no port %d", mesh.LogicalName(svc.Host), ref.ref.Port)
+		r.Problem(CodeReference, join(ref.path, "port"), "", "%s has no port %d", mesh.LogicalName(svc.Host), ref.ref.Port)
 	default:
 		ref.host, ref.port = svc.Host, int(ref.ref.Port)
 	}
@@ -113,7 +113,7 @@ func grantsOf(o *object, spec *referenceGrantSpec) []grant {
 	var out []grant
 	for i, from := range spec.From {
 		for j, to := range spec.To {
-			if !o.has(index(join(o.path, "from"), i)) && !o.has(index(join(o.path, "to"), j)) {
+			if !o.Has(index(join(o.path, "from"), i)) && !o.Has(index(join(o.path, "to"), j)) {
 				out = append(out, grant{o.namespace, from, to})
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/document"
 )
 
 // group is that of the API's objects, and of its routes in a grant.
@@ -35,7 +36,7 @@ const knownKinds = "Gateway, HTTPRoute, GRPCRoute or ReferenceGrant"
 func Compile(docs []Document, services map[string]*mesh.Service, namespace string) (Rules, []Problem) {
 	c := &compiler{
 		rules: Rules{Services: maps.Clone(services), Routes: map[string]*mesh.RouteTable{}},
-		types: map[reflect.Type][]field{}, owners: map[string]*object{}, gateways: map[string]*gateway{}, labels: map[string]mesh.Labels{},
+		types: document.Types{}, owners: map[string]*object{}, gateways: map[string]*gateway{}, labels: map[string]mesh.Labels{},
 	}
 	if c.rules.Services == nil {
 		c.rules.Services = map[string]*mesh.Service{}
@@ -54,15 +55,15 @@ func Compile(docs []Document, services map[string]*mesh.Service, namespace strin
 	}
 	var problems []Problem
 	for _, d := range c.decoders {
-		problems = append(problems, d.problems...)
+		problems = append(problems, d.Problems...)
 	}
 	return c.rules, problems
 }
 
 type compiler struct {
 	rules    Rules
-	types    map[reflect.Type][]field
-	decoders []*decoder
+	types    document.Types
+	decoders []*document.Decoder
 	owners   map[string]*object     // by kind, namespace and name
 	gateways map[string]*gateway    // by namespace/name
 	routes   []*route               // by precedence: the oldest first
@@ -104,7 +105,7 @@ func (c *compiler) build(objects []*object) {
 
 // object is one document, decoded.
 type object struct {
-	*decoder
+	*document.Decoder
 	kind, name, namespace string
 	created               string // RFC 3339 in UTC, which sorts by time; empty in a file
 	generation            int64
@@ -133,14 +134,14 @@ func (o *object) status() *Status {
 
 // read decodes the envelope and the spec of a document; nil when it is not one that is known here.
 func (c *compiler) read(doc Document, namespace string) *object {
-	d := newDecoder(doc, c.types)
+	d := document.NewDecoder(doc, codeFamily, c.types)
 	c.decoders = append(c.decoders, d)
 	root := resolve(doc.Node)
 	if root.Kind != yaml.MappingNode {
-		d.at(root, CodeKind, doc.Path, "", "must be a document of the Gateway API, not %s", kindName(root))
+		d.At(root, CodeKind, doc.Path, "", "must be a document of the Gateway API, not %s", kindName(root))
 		return nil
 	}
-	o := &object{decoder: d, namespace: namespace, path: join(doc.Path, "spec")}
+	o := &object{Decoder: d, namespace: namespace, path: join(doc.Path, "spec")}
 	fields := map[string]*yaml.Node{}
 	known := []string{"apiVersion", "kind", "metadata", "spec", "status"} // the status is the controller's
 	for i := 0; i+1 < len(root.Content); i += 2 {
@@ -148,12 +149,12 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		where := join(doc.Path, key.Value)
 		switch {
 		case fields[key.Value] != nil:
-			d.at(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
+			d.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case !slices.Contains(known, key.Value):
-			d.unknown(key, where, known[:4])
+			d.Unknown(key, where, known[:4])
 		}
-		d.nodes[where], fields[key.Value] = value, value
+		d.Nodes[where], fields[key.Value] = value, value
 	}
 	if !o.envelope(doc.Path, fields) {
 		return nil
@@ -164,15 +165,15 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		return nil
 	}
 	if fields["spec"] == nil {
-		d.at(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
+		d.At(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
 		return nil
 	}
 	if first := c.owners[o.origin()]; first != nil {
-		o.problem(CodeConflict, join(join(doc.Path, "metadata"), "name"), "", "there is another %s (%s)", o.origin(), first.file)
+		o.Problem(CodeConflict, join(join(doc.Path, "metadata"), "name"), "", "there is another %s (%s)", o.origin(), first.File)
 		return nil
 	}
 	c.owners[o.origin()] = o
-	d.object(fields["spec"], reflect.ValueOf(o.spec).Elem(), o.path)
+	d.Object(fields["spec"], reflect.ValueOf(o.spec).Elem(), o.path)
 	return o
 }
 
@@ -190,19 +191,19 @@ func (o *object) envelope(path string, fields map[string]*yaml.Node) bool {
 	}
 	inGroup, version, _ := strings.Cut(text("apiVersion"), "/")
 	if inGroup != group {
-		o.problem(CodeKind, join(path, "apiVersion"), group+"/v1", "not an API that is known here: %q", text("apiVersion"))
+		o.Problem(CodeKind, join(path, "apiVersion"), group+"/v1", "not an API that is known here: %q", text("apiVersion"))
 		return false
 	}
 	switch {
 	case slices.Contains(others, o.kind):
-		o.problem(CodeNotHonoured, join(path, "kind"), knownKinds, "%s is not honoured yet", o.kind)
+		o.Problem(CodeNotHonoured, join(path, "kind"), knownKinds, "%s is not honoured yet", o.kind)
 		return false
 	case versions[o.kind] == nil:
-		o.problem(CodeKind, join(path, "kind"), knownKinds, "unknown kind %q", o.kind)
-		o.couldBe(o.kind, slices.Sorted(maps.Keys(versions)))
+		o.Problem(CodeKind, join(path, "kind"), knownKinds, "unknown kind %q", o.kind)
+		o.CouldBe(o.kind, slices.Sorted(maps.Keys(versions)))
 		return false
 	case !slices.Contains(versions[o.kind], version):
-		o.problem(CodeKind, join(path, "apiVersion"), group+"/v1", "%s has no version %q", o.kind, version)
+		o.Problem(CodeKind, join(path, "apiVersion"), group+"/v1", "%s has no version %q", o.kind, version)
 		return false
 	}
 	o.spec = map[string]any{"Gateway": &gatewaySpec{}, "HTTPRoute": &httpRouteSpec{}, "GRPCRoute": &grpcRouteSpec{}, "ReferenceGrant": &referenceGrantSpec{}}[o.kind]

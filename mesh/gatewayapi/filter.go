@@ -44,7 +44,7 @@ func (b *ruleBuilder) filters(path string, filters []httpFilter) {
 		}
 	}
 	if b.rule.redirect != nil && b.rule.rewrite != nil {
-		b.problem(CodeInvalid, path, "remove one of them", "RequestRedirect and URLRewrite cannot both be there")
+		b.Problem(CodeInvalid, path, "remove one of them", "RequestRedirect and URLRewrite cannot both be there")
 		b.rule.fault = fault{ReasonIncompatibleFilters, "RequestRedirect and URLRewrite cannot both be there"}
 	}
 }
@@ -62,18 +62,18 @@ func (b *ruleBuilder) filter(path string, f httpFilter, seen map[string]int, i i
 	case f.Type == "": // the decoder has said so
 		return false
 	case !known:
-		if !b.has(path, CodeNotHonoured) {
-			b.problem(CodeNotHonoured, join(path, "type"), "its requests are answered with an error, because they must not do without it", "the filter %s is not honoured yet", f.Type)
+		if !b.Has(path, CodeNotHonoured) {
+			b.Problem(CodeNotHonoured, join(path, "type"), "its requests are answered with an error, because they must not do without it", "the filter %s is not honoured yet", f.Type)
 		}
 		return false
-	case !there && !b.has(path):
-		b.problem(CodeInvalid, path, "", "the field %q is missing", memberOf(f.Type))
+	case !there && !b.Has(path):
+		b.Problem(CodeInvalid, path, "", "the field %q is missing", memberOf(f.Type))
 	case repeated && f.Type != "RequestMirror":
-		b.problem(CodeInvalid, path, "put them into one", "there is another filter %s (%d)", f.Type, first)
+		b.Problem(CodeInvalid, path, "put them into one", "there is another filter %s (%d)", f.Type, first)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(members)) {
 		if members[kind] && kind != f.Type {
-			b.problem(CodeInvalid, join(path, memberOf(kind)), "", "%s is not for a filter of the type %s", memberOf(kind), f.Type)
+			b.Problem(CodeInvalid, join(path, memberOf(kind)), "", "%s is not for a filter of the type %s", memberOf(kind), f.Type)
 		}
 	}
 	return there && !repeated || there && f.Type == "RequestMirror"
@@ -98,13 +98,13 @@ func (b *ruleBuilder) headerChange(path string, f *headerFilter) mesh.HeaderChan
 	name := func(at, name string) {
 		lower := strings.ToLower(name)
 		switch {
-		case b.has(at):
+		case b.Has(at):
 		case !tokenPattern.MatchString(name):
-			b.problem(CodeInvalid, at, "", "%q is not the name of a header", name)
+			b.Problem(CodeInvalid, at, "", "%q is not the name of a header", name)
 		case lower == "host":
-			b.problem(CodeNotHonoured, at, "urlRewrite.hostname", "changing %s by a header is not honoured", name)
+			b.Problem(CodeNotHonoured, at, "urlRewrite.hostname", "changing %s by a header is not honoured", name)
 		case seen[lower]:
-			b.problem(CodeInvalid, at, "one change for each", "%s is changed already", name)
+			b.Problem(CodeInvalid, at, "one change for each", "%s is changed already", name)
 		}
 		seen[lower] = true
 	}
@@ -112,8 +112,8 @@ func (b *ruleBuilder) headerChange(path string, f *headerFilter) mesh.HeaderChan
 		var out map[string]string
 		for i, h := range list {
 			name(join(index(at, i), "name"), h.Name)
-			if !b.has(index(at, i)) && (!valuePattern.MatchString(h.Value) || len(h.Value) > 4096) {
-				b.problem(CodeInvalid, join(index(at, i), "value"), "", "%q is not the value of a header", h.Value)
+			if !b.Has(index(at, i)) && (!valuePattern.MatchString(h.Value) || len(h.Value) > 4096) {
+				b.Problem(CodeInvalid, join(index(at, i), "value"), "", "%q is not the value of a header", h.Value)
 			}
 			if out == nil {
 				out = map[string]string{}
@@ -135,13 +135,13 @@ func (b *ruleBuilder) mirror(path string, f *mirrorFilter) {
 	share := 1.0
 	switch {
 	case f.Percent != nil && f.Fraction != nil:
-		b.problem(CodeInvalid, path, "remove one of them", "percent and fraction cannot both be set")
+		b.Problem(CodeInvalid, path, "remove one of them", "percent and fraction cannot both be set")
 	case f.Percent != nil:
 		share = float64(*f.Percent) / 100
 	case f.Fraction != nil && f.Fraction.Denominator < 1: // the decoder has said so
 	case f.Fraction != nil:
 		if f.Fraction.Numerator > f.Fraction.Denominator {
-			b.problem(CodeInvalid, join(path, "fraction"), "", "the numerator is larger than the denominator")
+			b.Problem(CodeInvalid, join(path, "fraction"), "", "the numerator is larger than the denominator")
 		}
 		share = float64(f.Fraction.Numerator) / float64(f.Fraction.Denominator)
 	}
@@ -166,15 +166,15 @@ func (b *ruleBuilder) newPath(path string, m *pathModifier) (full, prefix string
 	value := func(field string, own, other *string) string {
 		at := join(path, field)
 		switch {
-		case b.has(path):
+		case b.Has(path):
 			return ""
 		case own == nil || other != nil:
-			b.problem(CodeInvalid, path, "", "the type %s needs %s, and nothing else", m.Type, field)
+			b.Problem(CodeInvalid, path, "", "the type %s needs %s, and nothing else", m.Type, field)
 			return ""
 		case *own == "":
 			return "/"
 		case !strings.HasPrefix(*own, "/") || !pathPattern.MatchString(*own) || len(*own) > 1024:
-			b.problem(CodeInvalid, at, "such as /new", "%q is not a path", *own)
+			b.Problem(CodeInvalid, at, "such as /new", "%q is not a path", *own)
 		}
 		return *own
 	}
@@ -194,7 +194,7 @@ func (b *ruleBuilder) hostname(path string, host *string) string {
 		return ""
 	}
 	if !validHost(*host) || strings.HasPrefix(*host, "*") {
-		b.problem(CodeInvalid, path, "such as books.example.com", "%q is not a host", *host)
+		b.Problem(CodeInvalid, path, "such as books.example.com", "%q is not a host", *host)
 	}
 	return *host
 }
@@ -212,7 +212,7 @@ var originPattern = regexp.MustCompile(`^(https?)://((?:\*\.)?(?:[a-zA-Z0-9-]+\.
 func (b *ruleBuilder) cors(path string, f *corsFilter) {
 	out := &mesh.CORS{Methods: f.Methods, Headers: f.Headers, Expose: f.Expose, Credentials: f.Credentials, MaxAge: time.Duration(f.MaxAge) * time.Second}
 	for i, origin := range f.Origins {
-		if at := index(join(path, "allowOrigins"), i); !b.has(at) {
+		if at := index(join(path, "allowOrigins"), i); !b.Has(at) {
 			out.Origins = append(out.Origins, b.origin(at, origin))
 		}
 	}
@@ -227,15 +227,15 @@ func (b *ruleBuilder) cors(path string, f *corsFilter) {
 // alone reports a * beside other words.
 func (b *ruleBuilder) alone(path string, words []string) {
 	if len(words) > 1 && slices.Contains(words, "*") {
-		b.problem(CodeInvalid, path, "", "* stands alone")
+		b.Problem(CodeInvalid, path, "", "* stands alone")
 	}
 }
 
 // tokens reports what no header is called; * is a token, too.
 func (b *ruleBuilder) tokens(path string, names []string) {
 	for i, name := range names {
-		if at := index(path, i); !b.has(at) && !tokenPattern.MatchString(name) {
-			b.problem(CodeInvalid, at, "", "%q is not the name of a header", name)
+		if at := index(path, i); !b.Has(at) && !tokenPattern.MatchString(name) {
+			b.Problem(CodeInvalid, at, "", "%q is not the name of a header", name)
 		}
 	}
 }
@@ -247,7 +247,7 @@ func (b *ruleBuilder) origin(path, origin string) mesh.StringMatch {
 	}
 	parts := originPattern.FindStringSubmatch(origin)
 	if parts == nil {
-		b.problem(CodeInvalid, path, "* or https://*.example.com", "%q is not an origin", origin)
+		b.Problem(CodeInvalid, path, "* or https://*.example.com", "%q is not an origin", origin)
 		return mesh.StringMatch{}
 	}
 	scheme, host, port := parts[1], strings.ToLower(parts[2]), parts[3]

@@ -35,7 +35,7 @@ func (c *compiler) gateway(o *object, spec *gatewaySpec) {
 	for i, l := range spec.Listeners {
 		path := index(join(o.path, "listeners"), i)
 		if names[l.Name] && l.Name != "" {
-			o.problem(CodeConflict, join(path, "name"), "", "there is another listener named %q", l.Name)
+			o.Problem(CodeConflict, join(path, "name"), "", "there is another listener named %q", l.Name)
 		}
 		names[l.Name] = true
 		g.listeners = append(g.listeners, g.listener(path, l))
@@ -47,22 +47,22 @@ func (g *gateway) listener(path string, spec listener) *boundListener {
 	l := &boundListener{spec: spec, place: place{host: GatewayHost(g.name, g.namespace), port: int(spec.Port), gateway: true, listener: spec.Name}}
 	if spec.Hostname != nil {
 		l.hostname = *spec.Hostname
-		if !g.has(join(path, "hostname")) && !validHost(l.hostname) {
-			g.problem(CodeInvalid, join(path, "hostname"), "books.example.com or *.example.com", "%q is not a host", l.hostname)
+		if !g.Has(join(path, "hostname")) && !validHost(l.hostname) {
+			g.Problem(CodeInvalid, join(path, "hostname"), "books.example.com or *.example.com", "%q is not a host", l.hostname)
 		}
 	}
 	supported := []string{kindHTTP, kindGRPC}
 	if spec.Protocol != "HTTP" {
 		l.accepted = fault{ReasonUnsupportedProtocol, "the protocol " + spec.Protocol + " is not supported"}
-		if !g.has(path, hard...) {
-			g.problem(CodeNotHonoured, join(path, "protocol"), "HTTP", "the protocol %s is not honoured yet", spec.Protocol)
+		if !g.Has(path, hard...) {
+			g.Problem(CodeNotHonoured, join(path, "protocol"), "HTTP", "the protocol %s is not honoured yet", spec.Protocol)
 		}
 		if spec.Protocol != "HTTPS" {
 			supported = nil
 		}
 	}
 	g.allowed(path, spec.AllowedRoutes, supported, l)
-	if g.has(path, hard...) {
+	if g.Has(path, hard...) {
 		l.accepted = l.accepted.or(fault{ReasonUnsupportedValue, "the listener is malformed"})
 	}
 	return l
@@ -80,14 +80,14 @@ func (g *gateway) allowed(path string, a *allowedRoutes, supported []string, l *
 				l.kinds = append(l.kinds, k.Kind)
 			default:
 				l.wrongKinds = fault{ReasonInvalidRouteKinds, "routes of the kind " + k.Kind + " are not supported"}
-				if l.accepted == (fault{}) && !g.has(index(join(at, "kinds"), i)) {
-					g.problem(CodeNotHonoured, index(join(at, "kinds"), i), "HTTPRoute or GRPCRoute", "routes of the kind %s are not honoured", k.Kind)
+				if l.accepted == (fault{}) && !g.Has(index(join(at, "kinds"), i)) {
+					g.Problem(CodeNotHonoured, index(join(at, "kinds"), i), "HTTPRoute or GRPCRoute", "routes of the kind %s are not honoured", k.Kind)
 				}
 			}
 		}
 	}
-	if a != nil && a.Namespaces != nil && a.Namespaces.From == "Selector" && a.Namespaces.Selector == nil && !g.has(at) {
-		g.problem(CodeInvalid, join(at, "namespaces"), "", "the field %q is missing", "selector")
+	if a != nil && a.Namespaces != nil && a.Namespaces.From == "Selector" && a.Namespaces.Selector == nil && !g.Has(at) {
+		g.Problem(CodeInvalid, join(at, "namespaces"), "", "the field %q is missing", "selector")
 	}
 }
 
@@ -109,7 +109,7 @@ func (g *gateway) conflicts() {
 				continue
 			}
 			if l.conflict == (fault{}) {
-				g.problem(CodeConflict, at, "", "%s", f.message)
+				g.Problem(CodeConflict, at, "", "%s", f.message)
 				l.conflict = f
 			}
 		}
@@ -141,8 +141,8 @@ func (c *compiler) takes(g *gateway, l *boundListener, kind, namespace string) b
 func (c *compiler) toGateway(r *route, written, ref parentRef, path string) {
 	g := c.gateways[ref.Namespace+"/"+ref.Name]
 	if g == nil {
-		r.problem(CodeReference, join(path, "name"), "", "no such gateway: %s/%s", ref.Namespace, ref.Name)
-		r.couldBe(ref.Name, c.gatewaysOf(ref.Namespace))
+		r.Problem(CodeReference, join(path, "name"), "", "no such gateway: %s/%s", ref.Namespace, ref.Name)
+		r.CouldBe(ref.Name, c.gatewaysOf(ref.Namespace))
 		return
 	}
 	p := &parent{ref: written, path: path, gateway: g}
@@ -163,19 +163,19 @@ func (c *compiler) toGateway(r *route, written, ref parentRef, path string) {
 	switch {
 	case len(meant) == 0:
 		p.fault = fault{ReasonNoMatchingParent, "the Gateway has no such listener"}
-		r.problem(CodeReference, path, "", "the gateway %s has no such listener", g.key())
+		r.Problem(CodeReference, path, "", "the gateway %s has no such listener", g.key())
 		if ref.SectionName != "" {
-			r.couldBe(ref.SectionName, g.listenerNames())
+			r.CouldBe(ref.SectionName, g.listenerNames())
 		}
 	case len(allowed) == 0:
 		p.fault = fault{ReasonNotAllowedByListeners, "no listener allows the route"}
-		if !g.has(join(g.path, "listeners")) { // else it is the Gateway that is wrong
-			r.problem(CodeReference, path, "allowedRoutes of the Gateway name kinds and namespaces", "no listener of the gateway %s allows the route", g.key())
+		if !g.Has(join(g.path, "listeners")) { // else it is the Gateway that is wrong
+			r.Problem(CodeReference, path, "allowedRoutes of the Gateway name kinds and namespaces", "no listener of the gateway %s allows the route", g.key())
 		}
 	case !attached:
 		p.fault = fault{ReasonNoMatchingHostname, "no listener has a host of the route"}
 		if r.fault == (fault{}) {
-			r.problem(CodeReference, path, "hostnames of both must overlap", "no listener of the gateway %s has a host of the route", g.key())
+			r.Problem(CodeReference, path, "hostnames of both must overlap", "no listener of the gateway %s has a host of the route", g.key())
 		}
 	}
 }

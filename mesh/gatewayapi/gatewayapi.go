@@ -19,36 +19,20 @@
 package gatewayapi
 
 import (
-	"fmt"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/document"
 )
 
 // Document is one YAML document (or a mapping inside one) and the name of the file it stands in.
-type Document struct {
-	File string
-	Path string // dotted path of the node in its file, to begin paths with; may be empty
-	Node *yaml.Node
-}
+type Document = document.Document
 
-// Problem is one thing that is wrong with a document, at its place. It is an error.
-type Problem struct {
-	Code      string // stable: MT1601 and following
-	File      string
-	Line, Col int    // from 1
-	Path      string // dotted, such as spec.rules[0].backendRefs
-	Message   string
-	Hint      string   // what would be right, when Known does not say it
-	Word      string   // of an unknown field or value
-	Known     []string // what it could have been
-}
+// Problem is one thing that is wrong with a document, at its place. It is an error. Codes are MT1601 and following.
+type Problem = document.Problem
 
-func (p Problem) Error() string {
-	return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Col, p.Path, p.Message)
-}
+// codeFamily begins every code.
+const codeFamily = "MT16"
 
 // Codes of problems. Those of mesh/istio that mean the same end in the same digit.
 const (

@@ -62,8 +62,8 @@ func (b *ruleBuilder) prefixReplaced(path string) {
 	switch {
 	case !(r.rewrite != nil && r.rewrite.Path != "") && !(r.redirect != nil && r.redirect.PathPrefix != ""):
 	case len(r.matches) != 1 || r.matches[0].rank[0] != matchesPrefix && r.matches[0].rank[0] != matchesAll:
-		if !b.has(path) {
-			b.problem(CodeInvalid, path, "ReplaceFullPath", "a rule that replaces the prefix which matched needs exactly one match, of a PathPrefix")
+		if !b.Has(path) {
+			b.Problem(CodeInvalid, path, "ReplaceFullPath", "a rule that replaces the prefix which matched needs exactly one match, of a PathPrefix")
 		}
 	case r.matches[0].rank[0] == matchesAll:
 		root := "/"
@@ -75,14 +75,14 @@ func (b *ruleBuilder) prefixReplaced(path string) {
 func (b *ruleBuilder) path(path string, p pathMatch) (how, length int, test *mesh.StringMatch) {
 	at := join(path, "value")
 	switch {
-	case b.has(path):
+	case b.Has(path):
 		return matchesAll, 0, nil
 	case p.Type == "RegularExpression":
 		b.regex(at, p.Value)
 		return matchesRegex, len(p.Value), &mesh.StringMatch{Regex: &p.Value}
 	}
 	if why := wrongPath(p.Value); why != "" {
-		b.problem(CodeInvalid, at, "", "the path %q %s", p.Value, why)
+		b.Problem(CodeInvalid, at, "", "the path %q %s", p.Value, why)
 		return matchesAll, 0, nil
 	}
 	if p.Type == "Exact" {
@@ -137,11 +137,11 @@ func (b *ruleBuilder) tests(path string, tests []valueMatch, name func(string) s
 	var out map[string]mesh.HeaderTest
 	for i, t := range tests {
 		at := index(path, i)
-		if b.has(at) {
+		if b.Has(at) {
 			continue
 		}
 		if !tokenPattern.MatchString(t.Name) || len(t.Name) > 256 {
-			b.problem(CodeInvalid, join(at, "name"), "", "%q is not a name", t.Name)
+			b.Problem(CodeInvalid, join(at, "name"), "", "%q is not a name", t.Name)
 		}
 		test := &mesh.StringMatch{Exact: &t.Value}
 		if t.Type == "RegularExpression" {
@@ -149,7 +149,7 @@ func (b *ruleBuilder) tests(path string, tests []valueMatch, name func(string) s
 			test = &mesh.StringMatch{Regex: &t.Value}
 		}
 		if t.Value == "" || len(t.Value) > 4096 {
-			b.problem(CodeInvalid, join(at, "value"), "", "the value must have 1 to 4096 characters")
+			b.Problem(CodeInvalid, join(at, "value"), "", "the value must have 1 to 4096 characters")
 		}
 		if out == nil {
 			out = map[string]mesh.HeaderTest{}
@@ -163,7 +163,7 @@ func (b *ruleBuilder) tests(path string, tests []valueMatch, name func(string) s
 
 func (b *ruleBuilder) regex(path, text string) {
 	if _, err := regexp.Compile(text); err != nil {
-		b.problem(CodeType, path, "RE2 syntax", "not a regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		b.Problem(CodeType, path, "RE2 syntax", "not a regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 }
 
@@ -185,19 +185,19 @@ func (b *ruleBuilder) grpcMatches(path string, matches []grpcMatch) {
 // method compiles the test of a gRPC service and method, which are the two elements of a path.
 func (b *ruleBuilder) method(path string, m methodMatch, out *match) {
 	switch {
-	case b.has(path):
+	case b.Has(path):
 		return
 	case m.Service == "" && m.Method == "":
-		b.problem(CodeInvalid, path, "", "a service or a method is needed")
+		b.Problem(CodeInvalid, path, "", "a service or a method is needed")
 		return
 	case m.Type == "RegularExpression":
 		b.regex(join(path, "service"), m.Service)
 		b.regex(join(path, "method"), m.Method)
 		b.methodRegex(out, either(m.Service), either(m.Method))
 	case m.Service != "" && !servicePattern.MatchString(m.Service):
-		b.problem(CodeInvalid, join(path, "service"), "such as helloworld.Greeter", "%q is not a service", m.Service)
+		b.Problem(CodeInvalid, join(path, "service"), "such as helloworld.Greeter", "%q is not a service", m.Service)
 	case m.Method != "" && !methodPattern.MatchString(m.Method):
-		b.problem(CodeInvalid, join(path, "method"), "such as SayHello", "%q is not a method", m.Method)
+		b.Problem(CodeInvalid, join(path, "method"), "such as SayHello", "%q is not a method", m.Method)
 	case m.Service == "":
 		b.methodRegex(out, anyElement, regexp.QuoteMeta(m.Method))
 	case m.Method == "":

@@ -22,13 +22,13 @@ var (
 // metadata reads name, namespace, age and generation; the rest says nothing to the mesh and may be there.
 func (o *object) metadata(n *yaml.Node, path string) {
 	if n == nil || n.Kind != yaml.MappingNode {
-		o.problem(CodeInvalid, path, "such as metadata: {name: reviews}", "metadata with a name is needed")
+		o.Problem(CodeInvalid, path, "such as metadata: {name: reviews}", "metadata with a name is needed")
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], resolve(n.Content[i+1])
 		where := join(path, key.Value)
-		o.nodes[where] = value
+		o.Nodes[where] = value
 		switch key.Value {
 		case "name":
 			o.name = value.Value
@@ -40,12 +40,12 @@ func (o *object) metadata(n *yaml.Node, path string) {
 			o.generation, _ = strconv.ParseInt(value.Value, 10, 64)
 		default:
 			if !slices.Contains(metadataFields, key.Value) && !slices.Contains(serversFields, key.Value) {
-				o.unknown(key, where, metadataFields)
+				o.Unknown(key, where, metadataFields)
 			}
 		}
 	}
 	if o.name == "" {
-		o.problem(CodeInvalid, path, "", "the field %q is missing", "name")
+		o.Problem(CodeInvalid, path, "", "the field %q is missing", "name")
 	}
 }
 
@@ -56,7 +56,7 @@ func (o *object) age(n *yaml.Node, path string) {
 	}
 	at, err := time.Parse(time.RFC3339, n.Value)
 	if err != nil {
-		o.at(n, CodeType, path, "", "must be a time such as 2026-01-02T15:04:05Z, not %s", kindName(n))
+		o.At(n, CodeType, path, "", "must be a time such as 2026-01-02T15:04:05Z, not %s", kindName(n))
 		return
 	}
 	o.created = at.UTC().Format(time.RFC3339)
@@ -75,7 +75,7 @@ func (o *object) namespaceLabels(metadata *yaml.Node, path string) mesh.Labels {
 	var labels mesh.Labels
 	for i := 0; i+1 < len(metadata.Content); i += 2 {
 		if metadata.Content[i].Value == "labels" {
-			o.texts(resolve(metadata.Content[i+1]), reflect.ValueOf(&labels).Elem(), join(join(path, "metadata"), "labels"))
+			o.Texts(resolve(metadata.Content[i+1]), reflect.ValueOf(&labels).Elem(), join(join(path, "metadata"), "labels"))
 		}
 	}
 	return labels

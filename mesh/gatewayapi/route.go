@@ -42,7 +42,7 @@ type parent struct {
 func newHTTPRoute(o *object, spec *httpRouteSpec) *route {
 	r := newRoute(o, spec.routeSpec)
 	at := join(o.path, "rules")
-	if len(spec.Rules) == 0 && !o.has(at) {
+	if len(spec.Rules) == 0 && !o.Has(at) {
 		spec.Rules = []httpRule{{}} // the API's default: one rule for every request
 	}
 	for i, one := range spec.Rules {
@@ -81,8 +81,8 @@ func newRoute(o *object, spec routeSpec) *route {
 	o.route = r
 	for i, name := range spec.Hostnames {
 		at := index(join(o.path, "hostnames"), i)
-		if !o.has(at) && !validHost(name) {
-			o.problem(CodeInvalid, at, "books.example.com or *.example.com", "%q is not a host", name)
+		if !o.Has(at) && !validHost(name) {
+			o.Problem(CodeInvalid, at, "books.example.com or *.example.com", "%q is not a host", name)
 		}
 		r.hostnames = append(r.hostnames, name)
 	}
@@ -95,20 +95,20 @@ func (r *route) check(at string) {
 	for _, one := range r.rules {
 		matches += len(one.matches)
 		if one.name != "" && names[one.name] {
-			r.problem(CodeConflict, join(one.path, "name"), "", "there is another rule named %q", one.name)
+			r.Problem(CodeConflict, join(one.path, "name"), "", "there is another rule named %q", one.name)
 			one.fault = fault{ReasonUnsupportedValue, "there is another rule of that name"}
 		}
 		names[one.name] = true
 	}
 	if matches > maxMatches {
-		r.problem(CodeInvalid, at, "", "the rules have %d matches, and may have %d", matches, maxMatches)
+		r.Problem(CodeInvalid, at, "", "the rules have %d matches, and may have %d", matches, maxMatches)
 	}
 	whole := func(path string) bool {
-		return slices.ContainsFunc(r.problems, func(p Problem) bool { return p.Path == path && slices.Contains(hard, p.Code) })
+		return slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Path == path && slices.Contains(hard, p.Code) })
 	}
 	broken := slices.DeleteFunc(slices.Clone(r.rules), func(one *rule) bool { return one.fault == fault{} })
 	switch {
-	case whole(r.path) || whole(at) || r.has(join(r.path, "hostnames"), hard...):
+	case whole(r.path) || whole(at) || r.Has(join(r.path, "hostnames"), hard...):
 		r.fault = fault{ReasonUnsupportedValue, "the spec is malformed"}
 	case len(broken) > 0 && len(broken) == len(r.rules):
 		r.fault = fault{broken[0].fault.reason, "no rule can be used: " + broken[0].fault.message}
@@ -161,7 +161,7 @@ func (r *route) finish() {
 	for _, p := range r.parents {
 		if p.attached == 0 && p.fault == (fault{}) && r.fault == (fault{}) {
 			p.fault = fault{ReasonConflicted, "a route of another kind has the same hosts and port"}
-			r.problem(CodeConflict, p.path, "put all routes of a host into one kind", "%s", p.fault.message)
+			r.Problem(CodeConflict, p.path, "put all routes of a host into one kind", "%s", p.fault.message)
 		}
 	}
 }
@@ -170,12 +170,12 @@ func (r *route) finish() {
 func (c *compiler) attach() []*place {
 	services := &servicePlaces{byKey: map[string]*place{}}
 	for _, r := range c.routes {
-		if len(r.refs) == 0 && !r.has(join(r.path, "parentRefs")) {
-			r.problem(CodeInvalid, r.path, "name a Gateway or a Service in parentRefs", "the route has no parent, and does nothing")
+		if len(r.refs) == 0 && !r.Has(join(r.path, "parentRefs")) {
+			r.Problem(CodeInvalid, r.path, "name a Gateway or a Service in parentRefs", "the route has no parent, and does nothing")
 		}
 		for i, ref := range r.refs {
 			path := index(join(r.path, "parentRefs"), i)
-			if r.has(path, hard...) || r.repeated(i, path) {
+			if r.Has(path, hard...) || r.repeated(i, path) {
 				continue
 			}
 			ref.Namespace = cmp.Or(ref.Namespace, r.namespace)
@@ -186,7 +186,7 @@ func (c *compiler) attach() []*place {
 				c.toService(r, r.refs[i], ref, path, services)
 			default:
 				hint := "a Gateway, or a Service with group: ''"
-				r.problem(CodeNotHonoured, path, hint, "a parent of the kind %s in the group %q is not honoured", ref.Kind, ref.Group)
+				r.Problem(CodeNotHonoured, path, hint, "a parent of the kind %s in the group %q is not honoured", ref.Kind, ref.Group)
 			}
 		}
 		c.resolve(r)
@@ -207,7 +207,7 @@ func (r *route) repeated(i int, path string) bool {
 	for j, other := range r.refs[:i] {
 		other.Namespace = cmp.Or(other.Namespace, r.namespace)
 		if other == own {
-			r.problem(CodeConflict, path, "remove one of them", "parentRefs[%d] names the same parent", j)
+			r.Problem(CodeConflict, path, "remove one of them", "parentRefs[%d] names the same parent", j)
 			return true
 		}
 	}
@@ -221,12 +221,12 @@ func (c *compiler) toService(r *route, written, ref parentRef, path string, plac
 	svc := c.service(ref.Name, ref.Namespace)
 	if svc == nil {
 		p.fault = fault{ReasonNoMatchingParent, "no such Service: " + ref.Namespace + "/" + ref.Name}
-		r.problem(CodeReference, join(path, "name"), "", "no such service: %s", mesh.FQDN(ref.Name, ref.Namespace))
-		r.couldBe(ref.Name, c.servicesOf(ref.Namespace))
+		r.Problem(CodeReference, join(path, "name"), "", "no such service: %s", mesh.FQDN(ref.Name, ref.Namespace))
+		r.CouldBe(ref.Name, c.servicesOf(ref.Namespace))
 		return
 	}
-	if len(r.hostnames) > 0 && !r.has(join(r.path, "hostnames")) {
-		r.problem(CodeNotHonoured, join(r.path, "hostnames"), "match the header Host", "hostnames say nothing to a Service (GEP-1294)")
+	if len(r.hostnames) > 0 && !r.Has(join(r.path, "hostnames")) {
+		r.Problem(CodeNotHonoured, join(r.path, "hostnames"), "match the header Host", "hostnames say nothing to a Service (GEP-1294)")
 	}
 	consumer := r.namespace
 	if ref.Namespace == r.namespace {
@@ -239,10 +239,10 @@ func (c *compiler) toService(r *route, written, ref parentRef, path string, plac
 	switch {
 	case len(meant) == 0:
 		p.fault = fault{ReasonNoMatchingParent, "the Service has no such port"}
-		r.problem(CodeReference, path, "", "%s has no such port", mesh.LogicalName(svc.Host))
+		r.Problem(CodeReference, path, "", "%s has no such port", mesh.LogicalName(svc.Host))
 	case len(spoken) == 0:
 		p.fault = fault{ReasonUnsupportedProtocol, "the port does not speak HTTP"}
-		r.problem(CodeInvalid, path, "", "routes need HTTP, and no port of %s that is meant speaks it", mesh.LogicalName(svc.Host))
+		r.Problem(CodeInvalid, path, "", "routes need HTTP, and no port of %s that is meant speaks it", mesh.LogicalName(svc.Host))
 	case r.fault == (fault{}):
 		for _, port := range spoken {
 			places.at(svc.Host, port.Number, consumer).want(attachment{route: r, parent: p})

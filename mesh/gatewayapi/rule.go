@@ -122,14 +122,14 @@ type ruleBuilder struct {
 func (b *ruleBuilder) finish() *rule {
 	switch r := b.rule; {
 	case r.fault != (fault{}):
-	case b.has(r.path, hard...):
-		for _, p := range b.problems {
+	case b.Has(r.path, hard...):
+		for _, p := range b.Problems {
 			if under(p.Path, r.path) && slices.Contains(hard, p.Code) {
 				r.fault = fault{ReasonUnsupportedValue, p.Path + ": " + p.Message}
 				break
 			}
 		}
-	case b.has(join(r.path, "filters"), CodeNotHonoured):
+	case b.Has(join(r.path, "filters"), CodeNotHonoured):
 		r.refused = true
 	}
 	return b.rule
@@ -146,7 +146,7 @@ func (b *ruleBuilder) timeouts(path string, t *httpTimeouts) {
 		return
 	}
 	if b.rule.timeout != 0 && time.Duration(*t.BackendRequest) > b.rule.timeout {
-		b.problem(CodeInvalid, join(path, "backendRequest"), "", "the timeout of one attempt is longer than that of the whole request")
+		b.Problem(CodeInvalid, join(path, "backendRequest"), "", "the timeout of one attempt is longer than that of the whole request")
 	}
 	b.rule.retry = mesh.DefaultRetry()
 	b.rule.retry.PerTryTimeout = time.Duration(*t.BackendRequest)
@@ -167,7 +167,7 @@ func (b *ruleBuilder) retry(path string, r *httpRetry) {
 	}
 	for i, code := range r.Codes {
 		if code < 400 || code > 599 {
-			b.problem(CodeInvalid, index(join(path, "codes"), i), "", "%d is not a status from 400 to 599", code)
+			b.Problem(CodeInvalid, index(join(path, "codes"), i), "", "%d is not a status from 400 to 599", code)
 			continue
 		}
 		out.Statuses = append(out.Statuses, int(code))

@@ -1,6 +1,7 @@
 package gatewayapi
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	v1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"meshtest.dev/meshtest/mesh/document"
 )
 
 // Every field of the published types has a place in ours, honoured or not, and the other way round.
@@ -34,13 +37,8 @@ func compareTypes(t *testing.T, path string, ours, theirs reflect.Type) {
 		require.Equal(t, simple(theirs), simple(ours), path)
 		return
 	}
-	d := newDecoder(Document{}, map[reflect.Type][]field{})
-	own := map[string]reflect.Type{}
-	var names []string
-	for _, f := range d.fields(ours) {
-		own[f.name] = ours.FieldByIndex(f.index).Type
-		names = append(names, f.name)
-	}
+	own := document.Fields(ours)
+	names := slices.Collect(maps.Keys(own))
 	var published []string
 	for _, f := range reflect.VisibleFields(theirs) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -12,8 +12,14 @@ import (
 
 func head(t testing.TB, path, host string) *http1.Head {
 	t.Helper()
-	raw := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Request-Id: users-123456\r\n" +
-		"X-Dev-User: user-700\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nContent-Type: text/plain\r\n\r\n"
+	return headWith(t, "GET", path, host, "")
+}
+
+// headWith is a parsed request with more header lines.
+func headWith(t testing.TB, method, path, host, more string) *http1.Head {
+	t.Helper()
+	raw := method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Request-Id: users-123456\r\n" +
+		"X-Dev-User: user-700\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nContent-Type: text/plain\r\n" + more + "\r\n"
 	var h http1.Head
 	_, err := http1.ParseRequest([]byte(raw), &h, http1.DefaultLimits())
 	require.NoError(t, err)

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,7 +23,7 @@ func compileTable(t testing.TB, table *mesh.RouteTable) *Router {
 // requireSame compares the index with the naive evaluation, and the explanation with both.
 func requireSame(t *testing.T, r *Router, table *mesh.RouteTable, v *View) (rule int) {
 	t.Helper()
-	rule, match := naive(table, webCaller.Labels, v)
+	rule, match := naive(table, webCaller, v)
 	hit := r.Table(table.Host, table.Port).Lookup(v)
 	x := r.Explain(Ask{Host: table.Host, Port: table.Port}, v)
 	require.Same(t, hit.Rule, x.Rule, "the explanation has another winner for %+v", v)
@@ -45,9 +46,30 @@ func requireSame(t *testing.T, r *Router, table *mesh.RouteTable, v *View) (rule
 	return rule
 }
 
+// requireSameConnection is requireSame for a connection.
+func requireSameConnection(t *testing.T, r *Router, table *mesh.RouteTable, sni string) (rule int) {
+	t.Helper()
+	rule, match := naiveConnection(table, webCaller, sni)
+	hit := r.Table(table.Host, table.Port).LookupTLS(sni)
+	x := r.Explain(Ask{Host: table.Host, Port: table.Port, Connection: true, SNI: sni}, nil)
+	require.Same(t, hit.Rule, x.Rule, "the explanation has another winner for %q", sni)
+	if rule < 0 {
+		require.Nil(t, hit.Rule, "%q matches nothing", sni)
+		return rule
+	}
+	require.NotNil(t, hit.Rule, "%q matches %s", sni, table.Routes[rule].Name)
+	require.Equal(t, table.Routes[rule].Name, hit.Rule.Name, "%q", sni)
+	if match < 0 {
+		require.Nil(t, hit.Match)
+	} else {
+		require.Same(t, &table.Routes[rule].Matches[match], hit.Match)
+	}
+	return rule
+}
+
 func TestLookupIsTheFirstMatchOfTheList(t *testing.T) {
 	t.Parallel()
-	winners, misses := map[int]int{}, 0
+	winners, misses, connected := map[int]int{}, 0, 0
 	for seed := range uint64(150) {
 		d := newDice(seed)
 		table := d.table(1 + d.IntN(80))
@@ -59,7 +81,14 @@ func TestLookupIsTheFirstMatchOfTheList(t *testing.T) {
 				winners[rule]++
 			}
 		}
+		for range 10 {
+			if rule := requireSameConnection(t, r, table, d.host()); rule >= 0 {
+				connected++
+			}
+		}
+		requireSameConnection(t, r, table, "")
 	}
+	require.Greater(t, connected, 200, "connections find their rules")
 	require.Greater(t, misses, 200, "requests that match nothing are tried too")
 	require.Greater(t, len(winners), 20, "winners are spread over the tables")
 }
@@ -74,8 +103,18 @@ func FuzzLookup(f *testing.F) {
 				t.Skip()
 			}
 		}
+		for _, c := range []byte(host) {
+			if c >= 0x80 || c == '[' || c == ']' {
+				t.Skip()
+			}
+		}
+		if strings.Count(host, ":") > 1 || len(host) > maxName {
+			t.Skip()
+		}
 		table := newDice(seed).table(int(routes))
 		v := &View{Method: method, URLPath: path, RawQuery: query, Authority: host, Headers: []Header{{name1, value1}, {name2, value2}}}
-		requireSame(t, compileTable(t, table), table, v)
+		r := compileTable(t, table)
+		requireSame(t, r, table, v)
+		requireSameConnection(t, r, table, host)
 	})
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -10,7 +11,7 @@ import (
 
 // naive evaluates a table as the comments in mesh say, one rule after the other, with nothing compiled and nothing shared with the code under test. It returns the rule and its
 // match (-1: the rule has none), or -1, -1.
-func naive(t *mesh.RouteTable, caller mesh.Labels, v *View) (rule, match int) {
+func naive(t *mesh.RouteTable, caller mesh.Workload, v *View) (rule, match int) {
 	for i, r := range t.Routes {
 		if len(r.Matches) == 0 {
 			return i, -1
@@ -24,8 +25,45 @@ func naive(t *mesh.RouteTable, caller mesh.Labels, v *View) (rule, match int) {
 	return -1, -1
 }
 
-func naiveMatch(m *mesh.Match, port int, caller mesh.Labels, v *View) bool {
-	if m.Port != 0 && m.Port != port || !caller.Match(m.SourceLabels) {
+// naiveConnection is naive for a connection of which no requests are understood.
+func naiveConnection(t *mesh.RouteTable, caller mesh.Workload, sni string) (rule, match int) {
+	for i, r := range t.Routes {
+		if len(r.Matches) == 0 {
+			return i, -1
+		}
+		for j, m := range r.Matches {
+			of := m
+			of.SNI, of.Port, of.SourceLabels, of.SourceNamespace, of.IgnorePathCase = nil, 0, nil, "", false
+			if naiveContext(&m, t.Port, caller) && reflect.ValueOf(of).IsZero() && (m.SNI == nil || naiveHost(m.SNI, sni)) {
+				return i, j
+			}
+		}
+	}
+	return -1, -1
+}
+
+func naiveContext(m *mesh.Match, port int, caller mesh.Workload) bool {
+	namespace := caller.Namespace
+	if namespace == "" {
+		namespace = "default"
+	}
+	return (m.Port == 0 || m.Port == port) && caller.Labels.Match(m.SourceLabels) && (m.SourceNamespace == "" || m.SourceNamespace == namespace)
+}
+
+func naiveHost(want []string, got string) bool {
+	for _, w := range want {
+		if got = strings.ToLower(got); w == got || w[0] == '*' && len(got) > len(w)-1 && strings.HasSuffix(got, w[1:]) {
+			return true
+		}
+	}
+	return false
+}
+
+func naiveMatch(m *mesh.Match, port int, caller mesh.Workload, v *View) bool {
+	if !naiveContext(m, port, caller) || m.SNI != nil {
+		return false
+	}
+	if name, _, _ := strings.Cut(v.Authority, ":"); m.Hosts != nil && !naiveHost(m.Hosts, strings.TrimSuffix(name, ".")) {
 		return false
 	}
 	path := naiveText
@@ -38,7 +76,7 @@ func naiveMatch(m *mesh.Match, port int, caller mesh.Labels, v *View) bool {
 				folded := strings.ToLower(*s)
 				return &folded
 			}
-			return naiveText(&mesh.StringMatch{Exact: fold(want.Exact), Prefix: fold(want.Prefix)}, strings.ToLower(got))
+			return naiveText(&mesh.StringMatch{Exact: fold(want.Exact), Prefix: fold(want.Prefix), PathPrefix: fold(want.PathPrefix)}, strings.ToLower(got))
 		}
 	}
 	if m.Path != nil && !path(m.Path, v.URLPath) ||
@@ -74,6 +112,8 @@ func naiveText(want *mesh.StringMatch, got string) bool {
 		return got == *want.Exact
 	case want.Prefix != nil:
 		return strings.HasPrefix(got, *want.Prefix)
+	case want.PathPrefix != nil:
+		return *want.PathPrefix == "/" && (got == "" || got[0] == '/') || got == *want.PathPrefix || strings.HasPrefix(got, *want.PathPrefix+"/")
 	default:
 		return naiveRegex(*want.Regex).MatchString(got)
 	}

@@ -116,7 +116,7 @@ func unsaid(tables []*Table, ports []placed) int {
 		switch {
 		case p.port == 80:
 			return p.place
-		case tables[p.place].Protocol != mesh.HTTP:
+		case !tables[p.place].Protocol.IsHTTP():
 		case only >= 0:
 			only = -2
 		case only == -1:

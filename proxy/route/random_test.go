@@ -66,6 +66,9 @@ func (d dice) match() mesh.Match {
 	var m mesh.Match
 	if d.IntN(3) > 0 {
 		m.Path = d.text(d.path)
+		if d.IntN(3) == 0 {
+			m.Path = pathPrefix(d.pathPrefix())
+		}
 		m.IgnorePathCase = d.IntN(4) == 0
 	}
 	if d.IntN(5) == 0 {
@@ -86,10 +89,38 @@ func (d dice) match() mesh.Match {
 	if d.IntN(10) == 0 {
 		m.SourceLabels = mesh.Labels{"app": d.one("web", "other")}
 	}
+	if d.IntN(5) == 0 {
+		m.Hosts = d.hosts()
+	}
 	if d.IntN(15) == 0 {
 		m.Port = 80 + d.IntN(2)
 	}
+	if d.IntN(15) == 0 {
+		m.SourceNamespace = d.one("default", "shop")
+	}
+	if d.IntN(8) == 0 {
+		m = mesh.Match{SNI: d.hosts(), Port: m.Port, SourceLabels: m.SourceLabels, SourceNamespace: m.SourceNamespace}
+	}
 	return m
+}
+
+func (d dice) pathPrefix() string {
+	if p := strings.TrimRight(d.path(), "/"); p != "" {
+		return p
+	}
+	return "/"
+}
+
+func (d dice) hosts() []string {
+	var all []string
+	for range 1 + d.IntN(3) {
+		all = append(all, d.one("svc", "a.svc", "b.a.svc", "*.svc", "*.a.svc", "x.test", "*.test", "x.b.test"))
+	}
+	return all
+}
+
+func (d dice) host() string {
+	return d.one("", "x.", "b.a.", "y.") + d.one("svc", "a.svc", "SVC", "test", "b.Test", "vc")
 }
 
 func (d dice) table(routes int) *mesh.RouteTable {
@@ -108,7 +139,7 @@ func (d dice) table(routes int) *mesh.RouteTable {
 }
 
 func (d dice) request() *View {
-	v := &View{Method: d.one("GET", "POST", "get"), URLPath: d.path(), Authority: d.one("svc", "svc:80", "SVC")}
+	v := &View{Method: d.one("GET", "POST", "get"), URLPath: d.path(), Authority: d.host() + d.one("", ":80", ".")}
 	for range d.IntN(4) {
 		name := d.one(headerNames...)
 		if d.IntN(3) == 0 {

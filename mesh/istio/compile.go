@@ -13,6 +13,8 @@ import (
 	"meshtest.dev/meshtest/mesh"
 )
 
+const kinds = "VirtualService, DestinationRule, ServiceEntry or Gateway"
+
 // group and versions of the objects that are read; the versions have the same fields.
 const group = "networking.istio.io/"
 
@@ -22,32 +24,38 @@ var versions = []string{"v1", "v1beta1", "v1alpha3"}
 // when it names none. What is bound to a gateway is in the order of the documents, which Istio takes from their age. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
 //
 // Problems are in the order of the documents. With any problem the rules are incomplete and must not be used.
-func Compile(docs []Document, services map[string]*mesh.Service, namespace string) (Rules, []Problem) {
+func Compile(docs []Document, services map[string]*mesh.Service, namespace string, options ...Option) (Rules, []Problem) {
 	c := &compiler{
-		rules:  Rules{Services: maps.Clone(services), Routes: map[string]*mesh.RouteTable{}},
-		owners: map[string]owner{}, gateways: map[string]*gateway{},
+		rules:  Rules{Services: maps.Clone(services), Endpoints: map[string]*mesh.Endpoints{}, Routes: map[string]*mesh.RouteTable{}},
+		owners: map[string]owner{}, gateways: map[string]*gateway{}, home: namespace, files: noFiles, altNames: map[string][]string{}, secrets: map[string]*secret{},
 	}
 	if c.rules.Services == nil {
 		c.rules.Services = map[string]*mesh.Service{}
 	}
-	var virtual []func()
+	for _, option := range options {
+		option(c)
+	}
+	var policies, virtual []func()
 	for _, doc := range docs {
 		o := c.read(doc, namespace)
 		if o == nil {
 			continue
 		}
 		switch spec := o.spec.(type) {
+		case *networking.ServiceEntry:
+			c.serviceEntry(o, spec) // before anything that may name its hosts
 		case *networking.DestinationRule:
-			c.destinationRule(o, spec)
+			policies = append(policies, func() { c.destinationRule(o, spec) })
 		case *networking.Gateway:
-			c.gateway(o, spec)
+			policies = append(policies, func() { c.gateway(o, spec) }) // after all secrets are known
 		case *networking.VirtualService:
 			virtual = append(virtual, func() { c.virtualService(o, spec) }) // after all subsets and gateways are known
 		}
 	}
-	for _, compile := range virtual {
+	for _, compile := range slices.Concat(policies, virtual) {
 		compile()
 	}
+	c.finishEntries()
 	c.finishGateways()
 	for _, d := range c.decoders {
 		c.problems = append(c.problems, d.problems...)
@@ -61,6 +69,11 @@ type compiler struct {
 	gateways map[string]*gateway // by namespace/name
 	decoders []*decoder
 	problems []Problem
+
+	home     string              // namespace of documents that name none
+	files    ReadFile            // that documents name
+	altNames map[string][]string // subjectAltNames of ServiceEntries, by host
+	secrets  map[string]*secret  // by namespace/name
 }
 
 type owner struct {
@@ -96,9 +109,15 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		where := join(doc.Path, key.Value)
 		d.keys[where], d.nodes[where] = key, value
 		fields[key.Value] = value
-		if known := []string{"apiVersion", "kind", "metadata", "spec"}; !slices.Contains(known, key.Value) {
-			d.unknown(key, where, known)
-		}
+	}
+	if kind := fields["kind"]; kind != nil && kind.Value == kindSecret {
+		c.secret(o, doc.Path, root, fields)
+		return nil
+	}
+	o.onlyFields(root, doc.Path, "apiVersion", "kind", "metadata", "spec")
+	if version := fields["apiVersion"]; version != nil && version.Value == legacyVersion {
+		c.legacy(o, doc, fields)
+		return nil
 	}
 	if !c.envelope(o, doc.Path, fields) {
 		return nil
@@ -109,6 +128,15 @@ func (c *compiler) read(doc Document, namespace string) *object {
 	}
 	d.message(fields["spec"], o.spec.ProtoReflect(), o.path)
 	return o
+}
+
+// onlyFields reports fields of a document that are not among the known ones.
+func (o *object) onlyFields(root *yaml.Node, path string, known ...string) {
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if key := root.Content[i]; !slices.Contains(known, key.Value) {
+			o.unknown(key, join(path, key.Value), known)
+		}
+	}
 }
 
 // envelope reads apiVersion, kind and metadata, and reports whether the spec can be read.
@@ -131,11 +159,13 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 		o.spec = &networking.DestinationRule{}
 	case "Gateway":
 		o.spec = &networking.Gateway{}
-	case "ServiceEntry", "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
-		o.problem(CodeNotHonoured, join(path, "kind"), "VirtualService, DestinationRule or Gateway", "%s is not honoured yet", o.kind)
+	case "ServiceEntry":
+		o.spec = &networking.ServiceEntry{}
+	case "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
+		o.problem(CodeNotHonoured, join(path, "kind"), kinds, "%s is not honoured yet", o.kind)
 		return false
 	default:
-		o.problem(CodeKind, join(path, "kind"), "VirtualService, DestinationRule or Gateway", "unknown kind %q", o.kind)
+		o.problem(CodeKind, join(path, "kind"), kinds, "unknown kind %q", o.kind)
 		return false
 	}
 	o.metadata(fields["metadata"], join(path, "metadata"))

@@ -30,6 +30,8 @@ var honoured = map[protoreflect.Name][]string{
 	"Gateway":                {"servers", "selector"},
 	"Server":                 {"name", "port", "hosts"},
 	"Port":                   {"name", "number", "protocol"},
+	"ServiceEntry":           {"hosts", "addresses", "ports", "location", "resolution", "endpoints", "exportTo", "subjectAltNames"},
+	"WorkloadEntry":          {"address", "ports", "labels", "network", "locality", "weight"},
 }
 
 // insteadOf says what does the work of a field that is not honoured, where something does.

@@ -1,4 +1,4 @@
-// Package istio compiles what users wrote for Istio, VirtualServices, DestinationRules and Gateways, into the shared words of [mesh]. It is strict where Istio is lenient: a
+// Package istio compiles what users wrote for Istio, VirtualServices, DestinationRules, ServiceEntries and Gateways, into the shared words of [mesh]. It is strict where Istio is lenient: a
 // field that does not exist, or exists and is not honoured yet, is a [Problem] at its line and column, never ignored.
 package istio
 
@@ -26,6 +26,9 @@ const (
 
 // Rules is what documents compile to, ready to be put into a snapshot.
 type Rules struct {
-	Services map[string]*mesh.Service    // every known service, by host, with its policy and subsets; and one for each Gateway, by GatewayHost
-	Routes   map[string]*mesh.RouteTable // for hosts of VirtualServices and for Gateways, by mesh.HostPort: one for each port
+	Services map[string]*mesh.Service // every known service, by host, with its policy and subsets; those of ServiceEntries; and one for each Gateway, by GatewayHost
+	// Endpoints are those of ServiceEntries, by mesh.HostPort, one for each port of each host. A host of a known service that is outside the mesh has none here, unless the entry lists some: they are known
+	// to whoever knows the service.
+	Endpoints map[string]*mesh.Endpoints
+	Routes    map[string]*mesh.RouteTable // for hosts of VirtualServices and for Gateways, by mesh.HostPort: one for each port
 }

@@ -250,7 +250,7 @@ func TestProblems(t *testing.T) {
 		"connect timeout":    {dr("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1us}}}"), []string{`4:78: MT1307 spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be at least 1ms`}},
 		"subset twice":       {dr("subsets: [{name: a}, {name: a}]"), []string{`4:51: MT1306 spec.subsets[1].name: there is another subset named "a"`}},
 		"subset taken":       {dr("subsets: [{name: v1, labels: {version: v3}}]"), []string{`4:32: MT1306 spec.subsets: the subset "v1" does not select the version "v1"`}},
-		"another kind":       {"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: x}\nspec: {}", []string{`2:7: MT1303 kind: ServiceEntry is not honoured yet`}},
+		"another kind":       {"apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: x}\nspec: {}", []string{`2:7: MT1303 kind: Sidecar is not honoured yet`}},
 		"another API":        {"apiVersion: v1\nkind: Service\nmetadata: {name: x}", []string{`1:13: MT1301 apiVersion: not an API that is known here: "v1"`}},
 		"status":             {dr("subsets: []") + "\nstatus: {}", []string{`5:1: MT1302 status: unknown field "status"`}},
 		"no metadata":        {"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nspec: {host: reviews}", []string{`1:1: MT1307 metadata: metadata with a name is needed`}},

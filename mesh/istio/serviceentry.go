@@ -1,0 +1,305 @@
+package istio
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// serviceEntry adds the hosts of a ServiceEntry to what is known. A host of a service that is known already and outside the mesh stays what it is and gets what the entry says of it.
+func (c *compiler) serviceEntry(o *object, spec *networking.ServiceEntry) {
+	c.exportTo(o, join(o.path, "exportTo"), spec.GetExportTo())
+	e := &entry{
+		object: o, outside: spec.GetLocation() == networking.ServiceEntry_MESH_EXTERNAL, resolution: o.resolution(spec.GetResolution()),
+		portsPath: join(o.path, "ports"), altNames: spec.GetSubjectAltNames(),
+	}
+	e.addresses(spec.GetAddresses())
+	e.ports(spec)
+	e.endpoints(spec)
+	if len(spec.GetHosts()) == 0 && !o.hasProblem(join(o.path, "hosts")) {
+		o.problem(CodeInvalid, o.path, "such as hosts: [api.example.com]", "at least one host is needed")
+	}
+	for i, name := range spec.GetHosts() {
+		path := index(join(o.path, "hosts"), i)
+		host, ok := e.host(path, name)
+		if ok && e.resolution == mesh.Static && len(e.listed) == 0 && c.rules.Services[host] == nil && !e.hasProblem(join(e.path, "endpoints")) {
+			e.problem(CodeInvalid, path, "such as endpoints: [{address: 192.0.2.7}]", "the resolution STATIC needs endpoints")
+			continue
+		}
+		if ok {
+			c.addHost(e, path, host)
+		}
+	}
+}
+
+// entry is what opens hosts outside the mesh, on its way into the rules.
+type entry struct {
+	*object
+	outside    bool
+	resolution mesh.Resolution
+	virtual    []string // addresses
+	open       []openPort
+	portsPath  string
+	listed     []listed
+	altNames   []string
+}
+
+// listed is an endpoint of an entry.
+type listed struct {
+	mesh.Endpoint                // without a port
+	ports         map[string]int // by name
+}
+
+// openPort is a port of an entry, and where that leads to at endpoints which say nothing else.
+type openPort struct {
+	mesh.Port
+	target int
+}
+
+func (o *object) resolution(r networking.ServiceEntry_Resolution) mesh.Resolution {
+	switch r {
+	case networking.ServiceEntry_NONE:
+		return mesh.Original
+	case networking.ServiceEntry_STATIC:
+		return mesh.Static
+	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
+		return mesh.DNS
+	default:
+		o.problem(CodeNotHonoured, join(o.path, "resolution"), "NONE, STATIC, DNS or DNS_ROUND_ROBIN", "the resolution %s is not honoured yet", r)
+		return mesh.Static
+	}
+}
+
+// exportTo takes what makes no difference: every rule holds for every caller, and they are all in the namespace of documents that name none.
+func (c *compiler) exportTo(o *object, path string, to []string) {
+	for i, namespace := range to {
+		if namespace == "*" || namespace == "." && o.namespace == c.home {
+			continue
+		}
+		o.problem(CodeNotHonoured, index(path, i), insteadOf["exportTo"], "an export to %q alone is not honoured yet", namespace)
+	}
+}
+
+// host checks the host of an entry and qualifies it.
+func (e *entry) host(path, name string) (host string, ok bool) {
+	wildcard := strings.HasPrefix(name, "*")
+	switch {
+	case e.hasProblem(path):
+		return "", false
+	case name == "*" || !validHost(name):
+		e.problem(CodeInvalid, path, "api.example.com or *.example.com", "%q is not a host of an entry", name)
+		return "", false
+	case wildcard && e.resolution != mesh.Original:
+		e.problem(CodeInvalid, path, "resolution: NONE", "a wildcard host has no addresses of its own: connections go where they were going, which is the resolution NONE")
+		return "", false
+	case wildcard:
+		return strings.ToLower(name), true
+	default:
+		return mesh.Resolve(name, e.namespace), true
+	}
+}
+
+// addHost makes or completes the service of a host.
+func (c *compiler) addHost(e *entry, path, host string) {
+	if !c.claim(e.object, path, host) {
+		return
+	}
+	known := c.rules.Services[host]
+	if known != nil && !known.External {
+		e.problem(CodeConflict, path, "an entry is for what is outside", "%s is a service of the mesh already", mesh.LogicalName(host))
+		return
+	}
+	svc := &mesh.Service{Host: host, Addresses: e.virtual, External: e.outside, Resolution: e.resolution}
+	if known != nil {
+		merged := *known
+		merged.Ports, merged.Addresses = nil, slices.Concat(known.Addresses, e.virtual)
+		svc = &merged
+	}
+	for i, p := range e.open {
+		svc.Ports = append(svc.Ports, p.Port)
+		name := mesh.HostPort(host, p.Number)
+		switch {
+		case known == nil || len(e.listed) > 0:
+			svc.Resolution = e.resolution
+			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: e.behind(host, p)}
+		case !hasPort(known, p.target):
+			e.problem(CodeReference, index(e.portsPath, i), "", "%s has no port %d", mesh.LogicalName(host), p.target)
+		case p.target != p.Number:
+			svc.Resolution = mesh.DNS
+			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: []mesh.Endpoint{named(host, host, p.target)}}
+		}
+	}
+	c.rules.Services[host] = svc
+	c.altNames[host] = e.altNames
+}
+
+func hasPort(svc *mesh.Service, number int) bool {
+	return slices.ContainsFunc(svc.Ports, func(p mesh.Port) bool { return p.Number == number })
+}
+
+// addresses reads the virtual addresses.
+func (e *entry) addresses(all []string) {
+	for i, text := range all {
+		path := index(join(e.path, "addresses"), i)
+		address, err := netip.ParseAddr(text)
+		switch _, prefix := netip.ParsePrefix(text); {
+		case e.hasProblem(path):
+		case err == nil && address.Zone() == "":
+			e.virtual = append(e.virtual, address.String())
+		case prefix == nil:
+			e.problem(CodeNotHonoured, path, "name each address", "a range of addresses is not honoured yet")
+		default:
+			e.problem(CodeType, path, "such as 192.0.2.7", "%q is not an address", text)
+		}
+	}
+}
+
+// protocols are those of Istio's ports, by their upper-case words. What is not understood is carried as bytes.
+var protocols = map[string]mesh.Protocol{
+	"HTTP": mesh.HTTP, "HTTP2": mesh.HTTP2, "GRPC": mesh.GRPC, "GRPC-WEB": mesh.HTTP, "HTTPS": mesh.TLS, "TLS": mesh.TLS,
+	"TCP": mesh.TCP, "MONGO": mesh.TCP, "MYSQL": mesh.TCP, "REDIS": mesh.TCP,
+}
+
+const protocolHint = "HTTP, HTTP2, GRPC, HTTPS, TLS or TCP"
+
+func (e *entry) ports(spec *networking.ServiceEntry) {
+	names, numbers := map[string]bool{}, map[uint32]bool{}
+	if len(spec.GetPorts()) == 0 && !e.hasProblem(e.portsPath) {
+		e.problem(CodeInvalid, e.path, "such as ports: [{number: 80, name: http, protocol: HTTP}]", "at least one port is needed")
+	}
+	for i, p := range spec.GetPorts() {
+		path := index(e.portsPath, i)
+		protocol, known := protocols[strings.ToUpper(p.GetProtocol())]
+		switch {
+		case e.hasProblem(path):
+			continue
+		case p.GetNumber() < 1 || p.GetNumber() > 65535:
+			e.problem(CodeInvalid, join(path, "number"), "", "%d is not a port", p.GetNumber())
+		case p.GetTargetPort() > 65535:
+			e.problem(CodeInvalid, join(path, "targetPort"), "", "%d is not a port", p.GetTargetPort())
+		case p.GetName() == "":
+			e.problem(CodeInvalid, path, "such as name: http", "the field %q is missing", "name")
+		case p.GetProtocol() == "":
+			e.problem(CodeInvalid, path, "such as protocol: HTTP", "the field %q is missing", "protocol")
+		case !known:
+			e.problem(CodeNotHonoured, join(path, "protocol"), protocolHint, "the protocol %s is not honoured yet", p.GetProtocol())
+		case names[p.GetName()]:
+			e.problem(CodeConflict, join(path, "name"), "", "there is another port named %q", p.GetName())
+		case numbers[p.GetNumber()]:
+			e.problem(CodeConflict, join(path, "number"), "", "there is another port %d", p.GetNumber())
+		case protocol == mesh.TCP && e.resolution == mesh.Original && len(spec.GetAddresses()) == 0:
+			e.problem(CodeNotHonoured, join(path, "protocol"), "addresses, or a resolution that says where to", "without addresses the resolution NONE would open port %d to every destination", p.GetNumber())
+		}
+		names[p.GetName()], numbers[p.GetNumber()] = true, true
+		target := int(p.GetTargetPort())
+		if target == 0 {
+			target = int(p.GetNumber())
+		}
+		e.open = append(e.open, openPort{mesh.Port{Name: p.GetName(), Number: int(p.GetNumber()), Protocol: protocol}, target})
+	}
+}
+
+// endpoints reads the endpoints.
+func (e *entry) endpoints(spec *networking.ServiceEntry) {
+	all := join(e.path, "endpoints")
+	switch many := len(spec.GetEndpoints()); {
+	case many > 0 && e.resolution == mesh.Original:
+		e.problem(CodeInvalid, all, "STATIC or DNS", "the resolution NONE has no endpoints: connections go where they were going")
+	case many > 1 && spec.GetResolution() == networking.ServiceEntry_DNS_ROUND_ROBIN:
+		e.problem(CodeInvalid, all, "resolution: DNS", "the resolution DNS_ROUND_ROBIN takes one endpoint")
+	}
+	for i, w := range spec.GetEndpoints() {
+		path := index(all, i)
+		one := listed{ports: map[string]int{}, Endpoint: mesh.Endpoint{
+			Address: e.address(path, w.GetAddress()), Network: w.GetNetwork(), Locality: w.GetLocality(), Weight: w.GetWeight(), Labels: maps.Clone(mesh.Labels(w.GetLabels())),
+		}}
+		for _, name := range slices.Sorted(maps.Keys(w.GetPorts())) {
+			at, number := join(join(path, "ports"), name), w.GetPorts()[name]
+			switch {
+			case !slices.ContainsFunc(e.open, func(p openPort) bool { return p.Name == name }):
+				e.problem(CodeReference, at, "", "the entry has no port named %q", name)
+			case number < 1 || number > 65535:
+				e.problem(CodeInvalid, at, "", "%d is not a port", number)
+			}
+			one.ports[name] = int(number)
+		}
+		e.listed = append(e.listed, one)
+	}
+}
+
+// address checks the address of an endpoint and qualifies a name.
+func (e *entry) address(path, text string) string {
+	_, err := netip.ParseAddr(text)
+	at := join(path, "address")
+	switch {
+	case e.hasProblem(path):
+	case text == "":
+		e.problem(CodeInvalid, path, "", "the field %q is missing", "address")
+	case err == nil:
+		return text
+	case strings.HasPrefix(text, "unix:"):
+		e.problem(CodeNotHonoured, at, "an IP address", "a socket of this machine is not honoured")
+	case strings.Contains(text, "*") || !validHost(text):
+		e.problem(CodeInvalid, at, "", "%q is neither an IP address nor a name", text)
+	case e.resolution == mesh.Static:
+		e.problem(CodeInvalid, at, "resolution: DNS", "%q is not an IP address, as the resolution STATIC needs", text)
+	}
+	return mesh.Resolve(text, e.namespace)
+}
+
+// behind are the endpoints of a port: those listed, or else the host itself where its name is to be looked up.
+func (e *entry) behind(host string, p openPort) []mesh.Endpoint {
+	var out []mesh.Endpoint
+	for _, l := range e.listed {
+		port := l.ports[p.Name]
+		if port == 0 {
+			port = p.target
+		}
+		one := named(host, l.Address, port)
+		one.Network, one.Locality, one.Weight, one.Labels = l.Network, l.Locality, l.Weight, l.Labels
+		out = append(out, one)
+	}
+	if out == nil && e.resolution == mesh.DNS {
+		out = append(out, named(host, host, p.target))
+	}
+	return out
+}
+
+// named is an endpoint of a host.
+func named(host, address string, port int) mesh.Endpoint {
+	return mesh.Endpoint{Address: address, Port: port, Workload: mesh.LogicalName(host), Instance: mesh.HostPort(address, port)}
+}
+
+// finishEntries gives the names that an entry says a certificate must have to those of its hosts that TLS is spoken to, unless the DestinationRule says others.
+func (c *compiler) finishEntries() {
+	for host, names := range c.altNames {
+		svc := c.rules.Services[host]
+		if svc == nil || len(names) == 0 {
+			continue
+		}
+		named := *svc
+		named.Traffic = withNames(svc.Traffic, names)
+		named.Subsets = slices.Clone(svc.Subsets)
+		for i, s := range named.Subsets {
+			if s.Traffic != nil {
+				own := withNames(*s.Traffic, names)
+				named.Subsets[i].Traffic = &own
+			}
+		}
+		c.rules.Services[host] = &named
+	}
+}
+
+func withNames(p mesh.TrafficPolicy, names []string) mesh.TrafficPolicy {
+	if p.TLS != nil && len(p.TLS.Names) == 0 {
+		tls := *p.TLS
+		tls.Names = names
+		p.TLS = &tls
+	}
+	return p
+}

@@ -87,6 +87,9 @@ func (c *compiler) egressRule(o *object, rule *egressRule) {
 		taken[p.Port] = true
 		e.open = append(e.open, openPort{mesh.Port{Name: p.Protocol, Number: p.Port, Protocol: protocol}, p.Port})
 	}
+	if service == "" && o.hasProblem(o.path) {
+		return
+	}
 	if host, ok := e.host(path, service); ok {
 		c.addHost(e, path, host)
 	}

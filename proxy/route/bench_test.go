@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,20 +56,32 @@ func shapes() map[string]*mesh.RouteTable {
 		"regex": table(func(i int) mesh.Match {
 			return mesh.Match{Path: regex(fmt.Sprintf("/api/v1/items-%d/[a-z]+", i))}
 		}),
+		"pathPrefix": table(func(i int) mesh.Match { return mesh.Match{Path: pathPrefix(fmt.Sprintf("/api/v1/items-%d", i))} }),
+		"hosts": table(func(i int) mesh.Match {
+			hosts := []string{fmt.Sprintf("shop-%d.example.com", i), fmt.Sprintf("*.shop-%d.example.com", i)}
+			return mesh.Match{Hosts: hosts, Path: pathPrefix("/api")}
+		}),
 		"header": table(func(i int) mesh.Match {
 			return mesh.Match{Headers: header("x-dev-user", exact(fmt.Sprintf("user-%d", i)))}
 		}),
 		"mixed": table(func(i int) mesh.Match {
-			m := mesh.Match{Method: exact("GET")}
-			switch i % 4 {
+			m := mesh.Match{Method: exact("GET"), Hosts: []string{"*.example.com", "middleware"}}
+			user := header("x-dev-user", exact(fmt.Sprintf("user-%d", i)))
+			switch i % 7 {
 			case 0:
 				m.Path = exact(fmt.Sprintf("/api/v1/items-%d/list", i))
 			case 1:
 				m.Path = prefix(fmt.Sprintf("/api/v1/items-%d/", i))
 			case 2:
-				m.Headers = header("x-dev-user", exact(fmt.Sprintf("user-%d", i)))
+				m.Path = pathPrefix(fmt.Sprintf("/api/v1/items-%d", i))
+			case 3:
+				m.Path = regex(fmt.Sprintf("/api/v1/items-%d/[a-z]+", i))
+			case 4:
+				m.Headers = user
+			case 5:
+				m.Hosts = []string{fmt.Sprintf("shop-%d.example.com", i)}
 			default:
-				m.Path, m.Headers = prefix("/api/"), header("x-dev-user", exact(fmt.Sprintf("user-%d", i)))
+				m.Path, m.Headers, m.WithoutHeaders = pathPrefix("/api"), user, header("x-debug", nil)
 			}
 			return m
 		}),
@@ -87,9 +100,17 @@ func BenchmarkLookupAmong5000Hosts(b *testing.B) {
 	require.Equal(b, "primary", sinkHit.Rule.Name)
 }
 
+// asking is the host of the request that takes the rule 700 of each shape.
+func asking(shape string) string {
+	if shape == "hosts" {
+		return "www.Shop-700.example.com:8080"
+	}
+	return "middleware"
+}
+
 func BenchmarkLookupAmong1000Rules(b *testing.B) {
-	req := head(b, "/api/v1/items-700/list", "middleware")
 	for name, table := range shapes() {
+		req := head(b, "/api/v1/items-700/list", asking(name))
 		b.Run(name, func(b *testing.B) {
 			compiled := compileTable(b, table).Table(middleware, 8080)
 			b.ReportAllocs()
@@ -99,6 +120,66 @@ func BenchmarkLookupAmong1000Rules(b *testing.B) {
 			require.Equal(b, "r700", sinkHit.Rule.Name)
 		})
 	}
+}
+
+// BenchmarkLookupOfNothing is the slowest a table can be: no rule takes the request, which has what most of them want.
+func BenchmarkLookupOfNothing(b *testing.B) {
+	req := head(b, "/api/v1/items-9999/list", "other.test")
+	compiled := compileTable(b, shapes()["mixed"]).Table(middleware, 8080)
+	b.ReportAllocs()
+	for b.Loop() {
+		sinkHit = compiled.Lookup(req)
+	}
+	require.Nil(b, sinkHit.Rule)
+}
+
+func BenchmarkLookupTLSAmong1000Names(b *testing.B) {
+	t := &mesh.RouteTable{Host: middleware, Port: 8080}
+	for i := range 1000 {
+		t.Routes = append(t.Routes, mesh.Route{
+			Name: fmt.Sprintf("r%d", i), Matches: []mesh.Match{{SNI: []string{fmt.Sprintf("*.db-%d.example.com", i)}}},
+			Split: []mesh.Destination{{Host: middleware, Port: 8080, Weight: 1}},
+		})
+	}
+	compiled := compileTable(b, t).Table(middleware, 8080)
+	b.ReportAllocs()
+	for b.Loop() {
+		sinkHit = compiled.LookupTLS("a.DB-700.example.com")
+	}
+	require.Equal(b, "r700", sinkHit.Rule.Name)
+}
+
+// BenchmarkCompile5000 shows what 5,000 routes take, in one table and in one for each of 5,000 hosts: time, and what is kept of it.
+func BenchmarkCompile5000(b *testing.B) {
+	one := mesh.NewSnapshot()
+	table := &mesh.RouteTable{Host: middleware, Port: 8080}
+	for range 5 {
+		table.Routes = append(table.Routes, shapes()["mixed"].Routes...)
+	}
+	one.Routes[mesh.HostPort(middleware, 8080)] = table
+	for name, s := range map[string]*mesh.Snapshot{"hosts": manyHosts(5000), "rules": one} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var r *Router
+			for b.Loop() {
+				r = compile(b, s)
+			}
+			b.ReportMetric(float64(kept(func() any { return compile(b, s) }))/5000, "kept-B/route")
+			runtime.KeepAlive(r)
+		})
+	}
+}
+
+// kept is how many bytes of the heap something takes.
+func kept(make func() any) uint64 {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	made := make()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(made)
+	return after.HeapAlloc - before.HeapAlloc
 }
 
 func BenchmarkChoose(b *testing.B) {
@@ -129,8 +210,10 @@ func TestLookupAllocatesNothing(t *testing.T) {
 	r := compile(t, manyHosts(50))
 	rule := compile(t, chain(5)).Table(middleware, 8080).Lookup(&View{}).Rule
 	require.Zero(t, testing.AllocsPerRun(100, func() { sinkHit = r.TableFor(req.Host()).Lookup(req) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { sinkHit = r.TableOn([]byte("service-21.default"), 8080).LookupTLS("a.test") }))
 	require.Zero(t, testing.AllocsPerRun(100, func() { rule.Choose(1, req, "users-1234567890123456789012345678901234567890") }))
 	for name, table := range shapes() {
+		req := head(t, "/api/v1/items-700/list", asking(name))
 		compiled := compileTable(t, table).Table(middleware, 8080)
 		require.Zero(t, testing.AllocsPerRun(100, func() { sinkHit = compiled.Lookup(req) }), name)
 		require.Equal(t, "r700", sinkHit.Rule.Name, name)

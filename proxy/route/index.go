@@ -82,15 +82,23 @@ func waysTo(m *Matcher) []way {
 	return ways
 }
 
+// fewEntries are tried one after the other: looking up values costs more.
+const fewEntries = 4
+
 // newIndex sorts entries into lists. Entries that cannot match for the port are in none.
 func newIndex(entries []entry, port int) index {
-	sorter := &indexer{ways: make([][]way, len(entries)), count: map[key]int{}}
+	sorter := &indexer{entries: entries, ways: make([][]way, len(entries)), count: map[key]int{}}
 	for i, e := range entries {
 		if e.matcher != nil && !e.matcher.possible(port) {
 			continue
 		}
 		sorter.tried = append(sorter.tried, int32(i))
-		sorter.ways[i] = waysTo(e.matcher)
+	}
+	if sorter.few() {
+		return index{rest: slices.Clip(sorter.tried)}
+	}
+	for _, i := range sorter.tried {
+		sorter.ways[i] = waysTo(entries[i].matcher)
 		for _, w := range sorter.ways[i] {
 			for _, k := range w {
 				sorter.count[k]++
@@ -102,9 +110,16 @@ func newIndex(entries []entry, port int) index {
 
 // indexer chooses the lists.
 type indexer struct {
-	tried []int32
-	ways  [][]way
-	count map[key]int // of entries that could be in the list of the key
+	entries []entry
+	tried   []int32
+	ways    [][]way
+	count   map[key]int // of entries that could be in the list of the key
+}
+
+// few reports whether trying all entries is cheap.
+func (s *indexer) few() bool {
+	slow := func(i int32) bool { m := s.entries[i].matcher; return m != nil && m.slow() }
+	return len(s.tried) <= fewEntries && !slices.ContainsFunc(s.tried, slow)
 }
 
 func (s *indexer) index() index {

@@ -81,6 +81,11 @@ func (m *Matcher) holds(req Request) bool {
 	return true
 }
 
+// slow reports whether an expression is among the conditions.
+func (m *Matcher) slow() bool {
+	return slices.ContainsFunc(m.conditions, func(c condition) bool { return c.test.op == matchesRegex })
+}
+
 // cost ranks conditions by how long they take.
 func (c *condition) cost() int {
 	cost := int(c.of) + len(c.hosts)

@@ -60,6 +60,14 @@ func namesOf(prev *Router, s *mesh.Snapshot, namespace string) *names {
 	return n
 }
 
+// resource is the name of the resources of a port, the same string for all who ask.
+func (n *names) resource(host string, number int) string {
+	if place, ok := n.exact[hostPort{host, number}]; ok {
+		return n.ports[place].name
+	}
+	return mesh.HostPort(host, number)
+}
+
 // cover reports whether the snapshot names the same ports of hosts.
 func (n *names) cover(s *mesh.Snapshot) bool {
 	found := 0

@@ -32,6 +32,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 	r := &Router{caller: caller, snapshot: snapshot, names: namesOf(prev, snapshot, cmp.Or(caller.Namespace, mesh.DefaultNamespace))}
 	r.tables = make([]*Table, len(r.names.ports))
 	var errs []error
+	from, edges := CallerName(caller), map[string]namedEdge{}
 	for place, at := range r.names.ports {
 		source := snapshot.Routes[at.name]
 		if prev != nil {
@@ -41,7 +42,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 			}
 		}
 		c := &tableCompiler{
-			snapshot: snapshot, caller: sourceOf(caller), from: CallerName(caller),
+			snapshot: snapshot, names: r.names, caller: sourceOf(caller), from: from, found: map[string]bool{}, edges: edges,
 			out: &Table{Host: at.host, Port: at.port, source: source},
 		}
 		table, err := c.compile()
@@ -65,12 +66,7 @@ func (t *Table) holds(source *mesh.RouteTable, snapshot *mesh.Snapshot) bool {
 	if t == nil || t.source != source {
 		return false
 	}
-	for host, svc := range t.named {
-		if snapshot.Services[host] != svc {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(t.named, func(n named) bool { return snapshot.Services[n.host] != n.service })
 }
 
 // Caller is the workload that the router was compiled for.

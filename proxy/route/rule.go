@@ -33,12 +33,12 @@ type Rule struct {
 
 // Arm is one destination of a rule's split.
 type Arm struct {
-	Destination mesh.Destination
-	Host        string      // fully qualified
-	Port        int         // of the service
-	Endpoints   string      // name of the endpoints resource: mesh.HostPort(Host, Port)
-	Labels      mesh.Labels // of the subset: the endpoints that have them; nil: all endpoints
-	Version     string      // version label of the subset; empty: the version is that of the endpoint that is picked
+	Destination *mesh.Destination // as configured
+	Host        string            // fully qualified
+	Port        int               // of the service
+	Endpoints   string            // name of the endpoints resource: mesh.HostPort(Host, Port)
+	Labels      mesh.Labels       // of the subset: the endpoints that have them; nil: all endpoints
+	Version     string            // version label of the subset; empty: the version is that of the endpoint that is picked
 	// Share is the chance with which the split chooses Version on this Edge, the evidence's Share: the weights of the rule's arms to that version over all weights. 1 for a lone arm; 0 when the split does not
 	// decide the version.
 	Share    float64

@@ -23,7 +23,13 @@ type Table struct {
 
 	// What it was compiled from, to know when it still holds.
 	source *mesh.RouteTable // nil: the host has no rules
-	named  map[string]*mesh.Service
+	named  []named
+}
+
+// named is a service that a table names; nil: there is none.
+type named struct {
+	host    string
+	service *mesh.Service
 }
 
 // entry is one match of one rule; a rule without matches is one entry. Entries are in the order in which they are tried.
@@ -53,9 +59,11 @@ func (t *Table) hit(i int) Hit {
 // tableCompiler compiles one table.
 type tableCompiler struct {
 	snapshot *mesh.Snapshot
+	names    *names
 	caller   source
 	from     string // the caller's logical name
-	edges    map[string]namedEdge
+	edges    map[string]namedEdge // by host, for all tables of a router
+	found    map[string]bool // hosts in out.named
 	out      *Table
 	errs     []error
 }
@@ -65,7 +73,6 @@ const ImplicitRule = "default"
 
 func (c *tableCompiler) compile() (*Table, error) {
 	t := c.out
-	t.named = map[string]*mesh.Service{}
 	t.Protocol = c.protocol()
 	if t.source == nil {
 		t.Rules = []Rule{c.implicit()}
@@ -98,7 +105,10 @@ func (c *tableCompiler) protocol() mesh.Protocol {
 // service resolves a host, and remembers that the table depends on it.
 func (c *tableCompiler) service(host string) *mesh.Service {
 	svc := c.snapshot.Services[host]
-	c.out.named[host] = svc
+	if !c.found[host] {
+		c.found[host] = true
+		c.out.named = append(c.out.named, named{host, svc})
+	}
 	return svc
 }
 
@@ -139,7 +149,7 @@ func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 	}
 	c.split(&rule)
 	for i, m := range r.Mirrors {
-		to := c.arm(mesh.Destination{Host: m.Host, Subset: m.Subset, Port: m.Port})
+		to := c.arm(&mesh.Destination{Host: m.Host, Subset: m.Subset, Port: m.Port})
 		rule.Mirrors = append(rule.Mirrors, Mirror{Arm: to, Share: m.Share, ID: rule.ID + "/mirror/" + strconv.Itoa(i)})
 	}
 	var errs [3]error
@@ -157,9 +167,12 @@ func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 // split compiles the arms.
 func (c *tableCompiler) split(rule *Rule) {
 	r := rule.Route
+	if len(r.Split) > 0 {
+		rule.Arms, rule.weights = make([]Arm, 0, len(r.Split)), make([]uint32, 0, len(r.Split))
+	}
 	var sum uint64
-	for _, d := range r.Split {
-		arm := c.arm(d)
+	for i, d := range r.Split {
+		arm := c.arm(&r.Split[i])
 		// Envoy applies the most specific level first, so that the route has the last word.
 		arm.Request = appendEdits(appendEdits(nil, d.Request), r.Request)
 		arm.Response = appendEdits(appendEdits(nil, d.Response), r.Response)
@@ -193,14 +206,14 @@ func (r *Rule) share(sum uint64) {
 }
 
 // arm resolves one destination. One that does not exist (yet, or any more) is not a mistake of the table: the other arms go on working, and Validate told whoever wrote it.
-func (c *tableCompiler) arm(d mesh.Destination) Arm {
+func (c *tableCompiler) arm(d *mesh.Destination) Arm {
 	arm := Arm{Destination: d, Host: d.Host, Port: d.Port}
 	if d.Refuse != 0 { // evidence of what is refused is of the edge to the host that was asked for
 		arm.Refuse = d.Refuse
 		arm.Edge, arm.EdgeName = c.edge(c.out.Host)
 		return arm
 	}
-	arm.Endpoints = mesh.HostPort(d.Host, d.Port)
+	arm.Endpoints = c.names.resource(d.Host, d.Port)
 	arm.Edge, arm.EdgeName = c.edge(d.Host)
 	svc := c.service(d.Host)
 	if svc == nil {
@@ -247,9 +260,6 @@ func (c *tableCompiler) edge(host string) (mesh.Edge, string) {
 	if !ok {
 		e.Edge = mesh.Edge{From: c.from, To: mesh.LogicalName(host)}
 		e.name = e.Edge.String()
-		if c.edges == nil {
-			c.edges = map[string]namedEdge{}
-		}
 		c.edges[host] = e
 	}
 	return e.Edge, e.name

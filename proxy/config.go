@@ -220,7 +220,11 @@ func (c *compiler) group(arm *route.Arm) *group {
 			return g
 		}
 	}
-	made, err := c.srv.pools.NewGroup(arm.Endpoints, endpoints.Endpoints, arm.Labels, policyOf(service, arm.Destination.Subset))
+	policy, own := policyOf(service, arm.Destination.Subset)
+	made, err := c.srv.pools.NewGroup(upstream.Destination{
+		Name: arm.Endpoints, Host: arm.Host, Subset: own, Protocol: protocolOf(service, endpoints.Port),
+		Endpoints: endpoints.Endpoints, Labels: arm.Labels, Policy: policy,
+	})
 	if err != nil {
 		c.errs = append(c.errs, err)
 		return nil
@@ -230,14 +234,24 @@ func (c *compiler) group(arm *route.Arm) *group {
 	return g
 }
 
-// policyOf is the traffic policy of a subset, which overrides the service's as a whole.
-func policyOf(service *mesh.Service, subset string) mesh.TrafficPolicy {
+// policyOf is the traffic policy of a subset, and the subset's name if that is its own: it overrides the service's as a whole.
+func policyOf(service *mesh.Service, subset string) (policy mesh.TrafficPolicy, own string) {
 	for _, s := range service.Subsets {
 		if s.Name == subset && s.Traffic != nil {
-			return *s.Traffic
+			return *s.Traffic, subset
 		}
 	}
-	return service.Traffic
+	return service.Traffic, ""
+}
+
+// protocolOf is the protocol of a service's port.
+func protocolOf(service *mesh.Service, port int) mesh.Protocol {
+	for _, p := range service.Ports {
+		if p.Number == port {
+			return p.Protocol
+		}
+	}
+	return mesh.HTTP
 }
 
 func (c *compiler) listeners(in *mesh.Inbound) {
@@ -296,7 +310,7 @@ func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 		c.errs = append(c.errs, fmt.Errorf("listener %s for port %d: %w", l.Bind, l.Port, err))
 		return nil
 	}
-	made, err := c.srv.apps.NewGroup("app "+l.App, []mesh.Endpoint{app}, nil, mesh.TrafficPolicy{})
+	made, err := c.srv.apps.NewGroup(upstream.Destination{Name: "app " + l.App, Host: host, Protocol: l.Protocol, Endpoints: []mesh.Endpoint{app}})
 	if err != nil {
 		c.errs = append(c.errs, err)
 		return nil

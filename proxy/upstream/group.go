@@ -25,16 +25,33 @@ type Group struct {
 	ConnectTimeout time.Duration
 	Load           *Load
 
+	access
 	balancer mesh.Balancer
 	usable   []*Endpoint
 	upTo     []uint64 // sums of the usable ones' weights; nil when all weigh the same
 	turn     atomic.Uint64
 }
 
-// NewGroup makes a group of the endpoints that have the labels (nil: of all). The name is of the destination, whatever its subset: retry budgets are by it.
-func (ps *Pools) NewGroup(name string, endpoints []mesh.Endpoint, labels mesh.Labels, policy mesh.TrafficPolicy) (*Group, error) {
+// Destination is what a group is made of.
+type Destination struct {
+	Name      string          // of the endpoints (mesh.HostPort), whatever their subset: retry budgets are by it
+	Host      string          // of the service: the server name that TLS asks for when neither the policy nor a request says one
+	Subset    string          // empty unless it has a policy of its own: limits are by Name and Subset
+	Protocol  mesh.Protocol   // of the port
+	Endpoints []mesh.Endpoint // of all subsets
+	Labels    mesh.Labels     // that an endpoint must have to be in the group; nil: all are
+	Policy    mesh.TrafficPolicy
+}
+
+// NewGroup makes a group.
+func (ps *Pools) NewGroup(d Destination) (*Group, error) {
+	name, endpoints, labels, policy := d.Name, d.Endpoints, d.Labels, d.Policy
 	g := &Group{
 		balancer: cmp.Or(policy.Balancer, mesh.LeastRequest), ConnectTimeout: cmp.Or(policy.ConnectTimeout, mesh.DefaultConnectTimeout), Load: ps.Load(name),
+	}
+	var err error
+	if g.access, err = ps.newAccess(d); err != nil {
+		return nil, fmt.Errorf("connections to %s: %w", name, err)
 	}
 	if !slices.Contains([]mesh.Balancer{mesh.LeastRequest, mesh.RoundRobin, mesh.Random}, g.balancer) {
 		return nil, fmt.Errorf("balancing %s: no such balancer: %q", name, g.balancer)
@@ -43,7 +60,7 @@ func (ps *Pools) NewGroup(name string, endpoints []mesh.Endpoint, labels mesh.La
 		if !e.Labels.Match(labels) {
 			continue
 		}
-		one := &Endpoint{Endpoint: e, Index: len(g.Endpoints), Pool: ps.Pool(mesh.HostPort(e.Address, e.Port)), Version: e.Version()}
+		one := &Endpoint{Endpoint: e, Index: len(g.Endpoints), Pool: ps.pool(mesh.HostPort(e.Address, e.Port), &g.access), Version: e.Version()}
 		g.Endpoints = append(g.Endpoints, one)
 		if e.Health == "" || e.Health == mesh.Healthy {
 			g.usable = append(g.usable, one)

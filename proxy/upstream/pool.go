@@ -63,6 +63,12 @@ func (p *Pool) End() { p.active.Add(-1) }
 // Active is the number of requests in flight.
 func (p *Pool) Active() int64 { return p.active.Load() }
 
+// Put gives the connection back: it can carry another request.
+func (c *Conn) Put() { c.pool.Put(c) }
+
+// Discard closes the connection, or what is in use of it.
+func (c *Conn) Discard() { c.pool.Discard(c) }
+
 // Get takes the connection that was used last; nil when there is none that lives. A sure one is looked at however short it lay unused.
 func (p *Pool) Get(sure bool) *Conn {
 	for {

@@ -116,3 +116,10 @@ func (ps *Pools) Stats() []Stats {
 	slices.SortFunc(stats, func(a, b Stats) int { return cmp.Compare(a.Address, b.Address) })
 	return stats
 }
+
+// access is how the endpoints of a group are connected to.
+type access struct{}
+
+func (ps *Pools) newAccess(Destination) (access, error) { return access{}, nil }
+
+func (ps *Pools) pool(address string, _ *access) *Pool { return ps.Pool(address) }

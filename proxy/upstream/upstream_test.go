@@ -160,7 +160,7 @@ func endpoints(n int, weights ...uint32) []mesh.Endpoint {
 
 func newGroup(t *testing.T, list []mesh.Endpoint, labels mesh.Labels, b mesh.Balancer) *Group {
 	t.Helper()
-	g, err := newPools(t, Options{}).NewGroup("g", list, labels, mesh.TrafficPolicy{Balancer: b})
+	g, err := newPools(t, Options{}).NewGroup(Destination{Name: "g", Endpoints: list, Labels: labels, Policy: mesh.TrafficPolicy{Balancer: b}})
 	require.NoError(t, err)
 	return g
 }
@@ -213,7 +213,7 @@ func TestGroupsTakeWhatIsHealthyAndLabelled(t *testing.T) {
 	require.Equal(t, map[int]int{1003: 100}, picks(newGroup(t, list, mesh.Labels{mesh.LabelVersion: "v1"}, ""), 100))
 	require.Nil(t, newGroup(t, list[:2], nil, "").Pick(0, nil))
 	require.Nil(t, newGroup(t, list, mesh.Labels{"no": "body"}, "").Pick(0, nil))
-	_, err := newPools(t, Options{}).NewGroup("g", list, nil, mesh.TrafficPolicy{Balancer: "MAGLEV"})
+	_, err := newPools(t, Options{}).NewGroup(Destination{Name: "g", Endpoints: list, Policy: mesh.TrafficPolicy{Balancer: "MAGLEV"}})
 	require.ErrorContains(t, err, "MAGLEV")
 }
 

@@ -96,7 +96,7 @@ func (s *shard) use(key uint64, r *rate, now time.Duration, evictions *atomic.Ui
 	if known {
 		e.refill(r, now)
 	} else {
-		e.key, e.bucket = key, bucket{level: r.full, at: now}
+		e.key, e.bucket = key, bucket{level: r.Full, at: now}
 		s.places[key] = place
 	}
 	s.link(place)
@@ -116,7 +116,7 @@ func (s *shard) grow() int32 {
 func (s *shard) oldest(r *rate, now time.Duration, evictions *atomic.Uint64) int32 {
 	place := s.entries[0].newer
 	e := &s.entries[place]
-	if e.refill(r, now); e.level < r.full {
+	if e.refill(r, now); e.level < r.Full {
 		evictions.Add(1)
 	}
 	s.unlink(place)

@@ -92,10 +92,10 @@ func New(limits []mesh.RateLimit, prev *Limiter) (*Limiter, error) {
 
 func newLimit(m mesh.RateLimit, had *Limit) (Limit, error) {
 	l := Limit{Name: m.Name, Status: m.Status, Tell: m.Headers, rule: m, header: strings.ToLower(m.Header)}
-	r, err := newRate(m.Requests, m.Per, m.Burst)
+	r, err := newRate(m)
 	errs := []error{err}
 	if err == nil {
-		l.Size = int(r.full / r.token)
+		l.Size = int(r.Full / r.Token)
 	}
 	if m.Name == "" {
 		errs = append(errs, errors.New("a name is needed"))

@@ -248,7 +248,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestTheLeastRecentlyUsedKeyGoes(t *testing.T) {
 	t.Parallel()
-	r, err := newRate(1, time.Hour, 1)
+	r, err := newRate(mesh.RateLimit{Requests: 1, Per: time.Hour})
 	require.NoError(t, err)
 	b := newBuckets(r)
 	var evictions atomic.Uint64

@@ -232,6 +232,15 @@ func recognise[T string | []byte](name T) Known {
 	return Unknown
 }
 
+// TrailerAllowed reports whether a field of that name may stand behind a chunked body.
+func TrailerAllowed(name []byte) bool {
+	if !isToken(name) {
+		return false
+	}
+	id := recognise(name)
+	return id == Unknown || trailerOK.has(id)
+}
+
 // KnownOf gives the number of a header name in any case; Unknown when it has none.
 func KnownOf(name string) Known {
 	if !isToken(name) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strings"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -13,7 +14,8 @@ type names struct {
 	ports     []port // by place, sorted by name
 	resources map[string]int
 	exact     map[hostPort]int
-	hosts     map[string][]placed // ports by alias
+	hosts     map[string][]placed // ports by alias, and by what follows the star of a wildcard
+	wild      bool                // there are wildcards
 }
 
 type hostPort struct {
@@ -52,6 +54,10 @@ func namesOf(prev *Router, s *mesh.Snapshot, namespace string) *names {
 		byHost[at.host] = append(byHost[at.host], placed{at.port, place})
 	}
 	for _, host := range slices.Sorted(maps.Keys(byHost)) {
+		if suffix, is := strings.CutPrefix(host, "*"); is {
+			n.hosts[suffix], n.wild = byHost[host], true
+			continue
+		}
 		for _, alias := range mesh.Aliases(host, namespace) {
 			n.hosts[alias] = byHost[host]
 		}
@@ -102,7 +108,7 @@ func (n *names) find(tables []*Table, authority []byte, unspoken int) int {
 	for i, c := range host {
 		folded[i] = lower(c)
 	}
-	ports := n.hosts[string(folded)]
+	ports := n.named(folded)
 	if number == 0 {
 		number = unspoken
 	}
@@ -115,6 +121,25 @@ func (n *names) find(tables []*Table, authority []byte, unspoken int) int {
 		}
 	}
 	return -1
+}
+
+// named are the ports of a host, in lower case: its own, or those of the longest wildcard that it has.
+func (n *names) named(host []byte) []placed {
+	if len(host) > 0 && host[0] == '.' {
+		return nil
+	}
+	ports, known := n.hosts[string(host)]
+	if known || !n.wild {
+		return ports
+	}
+	for i, c := range host {
+		if c == '.' {
+			if ports, known = n.hosts[string(host[i:])]; known {
+				return ports
+			}
+		}
+	}
+	return nil
 }
 
 // unsaid is the place of the port that is meant when an authority names none: 80, or else the only HTTP port.

@@ -100,7 +100,8 @@ func (r *Router) byName(name string) *Table {
 	return r.tables[place]
 }
 
-// TableFor finds the table by the authority of a request, as an http_proxy listener and a gateway do: any of mesh.Aliases in the caller's namespace, in any case, with or without a final dot and a port. Without a
+// TableFor finds the table by the authority of a request, as an http_proxy listener and a gateway do: any of mesh.Aliases in the caller's namespace, in any case, with or without a final dot and a port; a host *.x is any name that ends with .x and is
+// no other host, the longest suffix first. Without a
 // port it is port 80, or else the only HTTP port of the host. It returns nil when nothing is meant, and allocates nothing.
 func (r *Router) TableFor(authority []byte) *Table {
 	return r.TableOn(authority, 0)

@@ -107,6 +107,29 @@ func TestTableForAuthority(t *testing.T) {
 	require.Zero(t, r.Table("middleware", 8080).Lookup(&View{}), "no table, no rule")
 }
 
+func TestTableForAWildcardHost(t *testing.T) {
+	t.Parallel()
+	s := chain(5)
+	for _, host := range []string{"*.example.com", "*.api.example.com", "www.example.com"} {
+		s.Services[host] = &mesh.Service{Host: host, Ports: []mesh.Port{{Number: 80, Protocol: mesh.HTTP}}}
+		s.Endpoints[mesh.HostPort(host, 80)] = &mesh.Endpoints{Host: host, Port: 80}
+	}
+	r := compile(t, s)
+	for authority, want := range map[string]string{
+		"a.example.com": "*.example.com", "B.A.Example.com:80": "*.example.com", "x.api.example.com": "*.api.example.com", "api.example.com.": "*.example.com",
+		"www.example.com": "www.example.com", "example.com": "", ".example.com": "", "a.example.com:81": "",
+	} {
+		table := r.TableFor([]byte(authority))
+		if want == "" {
+			require.Nil(t, table, authority)
+		} else {
+			require.NotNil(t, table, authority)
+			require.Equal(t, want, table.Host, authority)
+		}
+	}
+	require.Equal(t, "*.example.com", r.Table("*.example.com", 80).Host)
+}
+
 func TestRule(t *testing.T) {
 	t.Parallel()
 	table := compile(t, chain(5)).Table(middleware, 8080)

@@ -61,9 +61,9 @@ type tableCompiler struct {
 	snapshot *mesh.Snapshot
 	names    *names
 	caller   source
-	from     string // the caller's logical name
+	from     string               // the caller's logical name
 	edges    map[string]namedEdge // by host, for all tables of a router
-	found    map[string]bool // hosts in out.named
+	found    map[string]bool      // hosts in out.named
 	out      *Table
 	errs     []error
 }

@@ -387,7 +387,7 @@ func (s *stream) prepareRetry(o *outcome) bool {
 		s.interrupted()
 		return false
 	}
-	s.chosen = s.dest.group.Pick(s.draw(s.dest.arm, s.attempt+1), s.tried)
+	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(s.dest.arm, s.attempt+1), Tried: s.tried})
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/upstream"
 )
 
 // identify finds out who calls and under which key, and writes down what changes in the head because of that.
@@ -86,7 +87,7 @@ func (s *stream) direct() {
 	switch s.role.way {
 	case inboundWay:
 		s.dest = s.role.app
-		s.chosen = s.dest.group.Pick(0, nil)
+		s.chosen = s.dest.group.Pick(upstream.Choice{})
 		s.carryOn()
 	case outboundWay:
 		s.route(s.role.table)
@@ -139,7 +140,7 @@ func (s *stream) split(rule *route.Rule) {
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 		return
 	}
-	s.chosen = s.dest.group.Pick(s.draw(arm, 1), nil)
+	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(arm, 1)})
 	version := arm.Version
 	if version == "" && s.chosen != nil {
 		version = s.chosen.Version

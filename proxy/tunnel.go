@@ -83,7 +83,7 @@ func (s *stream) directTCP() (refused string) {
 	switch {
 	case s.role.way == inboundWay:
 		s.dest = s.role.app
-		s.chosen = s.dest.group.Pick(0, nil)
+		s.chosen = s.dest.group.Pick(upstream.Choice{})
 		return ""
 	case s.role.way.captured():
 		return s.directOnward()
@@ -98,7 +98,7 @@ func (s *stream) directTCP() (refused string) {
 	if s.dest.group == nil {
 		return ReasonNoDestination
 	}
-	s.chosen = s.dest.group.Pick(s.draw(arm, 1), nil)
+	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(arm, 1)})
 	return ""
 }
 

@@ -3,10 +3,12 @@ package upstream
 import (
 	"cmp"
 	"fmt"
-	"math/bits"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -17,19 +19,29 @@ type Endpoint struct {
 	Index   int // in its group
 	Pool    *Pool
 	Version string // its version label
+
+	group *Group
+	state *member // what is remembered of the address
 }
 
-// Group is the endpoints of one destination under one configuration, and how one of them is chosen. It is immutable but for its turn.
+// Group is the endpoints of one destination under one configuration, and how one of them is chosen. What was seen of the endpoints belongs to the destination and outlives the group.
 type Group struct {
 	Endpoints      []*Endpoint // all of them, the ones that get nothing too
 	ConnectTimeout time.Duration
 	Load           *Load
 
 	access
-	balancer mesh.Balancer
-	usable   []*Endpoint
-	upTo     []uint64 // sums of the usable ones' weights; nil when all weigh the same
-	turn     atomic.Uint64
+	opts     *Options
+	roster   *roster
+	balancer balancer
+	hash     *mesh.HashPolicy
+	warmup   *mesh.Warmup
+	outlier  *detector // nil: nobody is ejected
+	check    *check    // nil: nobody is asked
+
+	selected  atomic.Pointer[selection] // nil until the first request
+	selecting sync.Mutex                // one rebuilds it
+	ring      *ring                     // of all endpoints, under selecting; nil until it is needed
 }
 
 // Destination is what a group is made of.
@@ -43,31 +55,43 @@ type Destination struct {
 	Policy    mesh.TrafficPolicy
 }
 
-// NewGroup makes a group.
+// NewGroup makes a group. What is remembered of its endpoints is by the destination's Name, Subset and Labels, as every subset is a cluster of its own in Envoy.
 func (ps *Pools) NewGroup(d Destination) (*Group, error) {
-	name, endpoints, labels, policy := d.Name, d.Endpoints, d.Labels, d.Policy
+	policy := d.Policy
 	g := &Group{
-		balancer: cmp.Or(policy.Balancer, mesh.LeastRequest), ConnectTimeout: cmp.Or(policy.ConnectTimeout, mesh.DefaultConnectTimeout), Load: ps.Load(name),
+		ConnectTimeout: cmp.Or(policy.ConnectTimeout, mesh.DefaultConnectTimeout), Load: ps.Load(d.Name), opts: &ps.opts,
+		hash: policy.Hash, warmup: policy.Warmup, outlier: newDetector(policy.Outlier),
 	}
 	var err error
 	if g.access, err = ps.newAccess(d); err != nil {
-		return nil, fmt.Errorf("connections to %s: %w", name, err)
+		return nil, fmt.Errorf("connections to %s: %w", d.Name, err)
 	}
-	if !slices.Contains([]mesh.Balancer{mesh.LeastRequest, mesh.RoundRobin, mesh.Random}, g.balancer) {
-		return nil, fmt.Errorf("balancing %s: no such balancer: %q", name, g.balancer)
+	if g.balancer, err = newBalancer(policy); err != nil {
+		return nil, fmt.Errorf("balancing %s: %w", d.Name, err)
 	}
-	for _, e := range endpoints {
-		if !e.Labels.Match(labels) {
-			continue
-		}
-		one := &Endpoint{Endpoint: e, Index: len(g.Endpoints), Pool: ps.pool(mesh.HostPort(e.Address, e.Port), &g.access), Version: e.Version()}
-		g.Endpoints = append(g.Endpoints, one)
-		if e.Health == "" || e.Health == mesh.Healthy {
-			g.usable = append(g.usable, one)
+	if g.check, err = newCheck(d); err != nil {
+		return nil, fmt.Errorf("checking the health of %s: %w", d.Name, err)
+	}
+	for _, e := range d.Endpoints {
+		if e.Labels.Match(d.Labels) {
+			g.add(e, ps.pool(mesh.HostPort(e.Address, e.Port), &g.access))
 		}
 	}
-	g.weigh()
+	g.roster = ps.health.roster(d)
+	g.roster.join(g)
 	return g, nil
+}
+
+// newLone makes a group of one endpoint that nobody else knows.
+func newLone(e mesh.Endpoint, p *Pool, o *Options) *Group {
+	g := &Group{ConnectTimeout: mesh.DefaultConnectTimeout, Load: &Load{}, opts: o, roster: &roster{}, balancer: leastRequest}
+	g.add(e, p)
+	g.Endpoints[0].state = &member{}
+	return g
+}
+
+func (g *Group) add(e mesh.Endpoint, p *Pool) {
+	g.Endpoints = append(g.Endpoints, &Endpoint{Endpoint: e, Index: len(g.Endpoints), Pool: p, Version: e.Version(), group: g})
 }
 
 // Close closes the connections of a group that [Pools.NewLone] made.
@@ -77,102 +101,62 @@ func (g *Group) Close() {
 	}
 }
 
-func (g *Group) weigh() {
-	same := true
-	var sum uint64
-	sums := make([]uint64, len(g.usable))
-	for i, e := range g.usable {
-		weight := max(e.Weight, 1)
-		same = same && weight == max(g.usable[0].Weight, 1)
-		sum += uint64(weight)
-		sums[i] = sum
-	}
-	if !same {
-		g.upTo = sums
-	}
+// Choice is what an endpoint is chosen by.
+type Choice struct {
+	Draw   mesh.Draw // chance
+	Tried  []*Pool   // to be avoided as long as there are others
+	Hash   uint64    // HashOf what the group's HashPolicy names
+	Hashed bool      // the request has what the group's HashPolicy names
 }
+
+// HashPolicy says what of a request its Choice is to be made by; nil: nothing.
+func (g *Group) HashPolicy() *mesh.HashPolicy {
+	if g.balancer < ringHash {
+		return nil
+	}
+	return g.hash
+}
+
+// HashOf is the hash of what a HashPolicy names: xxHash64 without a seed, as in Envoy. A source IP is hashed in its textual form.
+func HashOf(b []byte) uint64 { return xxhash.Sum64(b) }
 
 // reselect is how often another endpoint is drawn when the one that was drawn has been tried before (Istio's HostSelectionRetryMaxAttempts).
 const reselect = 5
 
-// Pick chooses an endpoint by a draw of chance; nil when no endpoint is healthy. Endpoints whose pools have been tried already are avoided as long as there are others.
-func (g *Group) Pick(draw mesh.Draw, tried []*Pool) *Endpoint {
-	if len(g.usable) == 0 {
-		return nil
-	}
-	e := g.choose(draw)
-	for i := 0; i < reselect && slices.Contains(tried, e.Pool); i++ {
-		draw = mix(draw)
-		e = g.choose(draw)
-	}
-	if slices.Contains(tried, e.Pool) {
-		return g.untried(e, tried)
-	}
-	return e
-}
-
-// untried is the first endpoint behind e that has not been tried; e when there is none.
-func (g *Group) untried(e *Endpoint, tried []*Pool) *Endpoint {
-	at := slices.Index(g.usable, e)
-	for i := range g.usable {
-		if other := g.usable[(at+i)%len(g.usable)]; !slices.Contains(tried, other.Pool) {
-			return other
-		}
-	}
-	return e
-}
-
-func (g *Group) choose(draw mesh.Draw) *Endpoint {
+// Pick chooses an endpoint; nil when there is none to be used. A request with a hash goes where that says even if it has been there before, as in Istio.
+func (g *Group) Pick(c Choice) *Endpoint {
+	s := g.selection()
 	switch {
-	case len(g.usable) == 1:
-		return g.usable[0]
-	case g.balancer == mesh.RoundRobin:
-		return g.inTurn()
-	case g.balancer == mesh.Random:
-		return g.at(draw)
+	case len(s.usable) == 0:
+		return nil
+	case len(s.usable) == 1:
+		return s.usable[0]
+	case c.Hashed && s.table != nil:
+		return s.usable[s.table.at(c.Hash)]
+	}
+	e := g.choose(s, c.Draw)
+	if len(c.Tried) == 0 {
+		return e
+	}
+	for i := 0; i < reselect && slices.Contains(c.Tried, e.Pool); i++ {
+		c.Draw = mix(c.Draw)
+		e = g.choose(s, c.Draw)
+	}
+	if slices.Contains(c.Tried, e.Pool) {
+		return s.untried(e, c.Tried)
+	}
+	return e
+}
+
+func (g *Group) choose(s *selection, draw mesh.Draw) *Endpoint {
+	switch g.balancer {
+	case roundRobin:
+		return s.inTurn(&g.roster.turn)
+	case random:
+		return s.usable[s.at(draw)]
+	case leastRequest:
+		return s.leastBusy(draw)
 	default:
-		first, second := g.at(draw), g.at(mix(draw))
-		if first == second {
-			return first
-		}
-		if second.Pool.Active() < first.Pool.Active() {
-			return second
-		}
-		return first
+		return s.usable[s.table.at(uint64(draw))]
 	}
-}
-
-// at is the endpoint at a draw, in proportion to the weights.
-func (g *Group) at(draw mesh.Draw) *Endpoint {
-	if g.upTo == nil {
-		i, _ := bits.Mul64(uint64(draw), uint64(len(g.usable)))
-		return g.usable[i]
-	}
-	point, _ := bits.Mul64(uint64(draw), g.upTo[len(g.upTo)-1])
-	i, _ := slices.BinarySearchFunc(g.upTo, point, func(sum, point uint64) int {
-		if sum <= point {
-			return -1
-		}
-		return 1
-	})
-	return g.usable[i]
-}
-
-// inTurn goes around. Endpoints of different weights take turns along the multiples of the golden ratio, which spread over the weights as evenly as can be.
-func (g *Group) inTurn() *Endpoint {
-	n := g.turn.Add(1) - 1
-	if g.upTo == nil {
-		return g.usable[n%uint64(len(g.usable))]
-	}
-	return g.at(mesh.Draw(n * golden))
-}
-
-const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio
-
-// mix makes another draw of a draw (the finaliser of SplitMix64).
-func mix(d mesh.Draw) mesh.Draw {
-	z := uint64(d) + golden
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return mesh.Draw(z ^ z>>31)
 }

@@ -27,6 +27,8 @@ type Pools struct {
 	byAddr map[string]*Pool
 	loads  map[string]*Load
 	closed bool
+
+	health health
 }
 
 // NewPools returns pools without connections.
@@ -72,9 +74,7 @@ func (ps *Pools) Load(name string) *Load {
 
 // NewLone makes a group of one endpoint, with connections that nobody else uses and no Stats tell. Whoever made it closes it.
 func (ps *Pools) NewLone(e mesh.Endpoint) *Group {
-	one := &Endpoint{Endpoint: e, Pool: &Pool{Address: mesh.HostPort(e.Address, e.Port), opts: &ps.opts}, Version: e.Version()}
-	all := []*Endpoint{one}
-	return &Group{Endpoints: all, usable: all, ConnectTimeout: mesh.DefaultConnectTimeout, Load: &Load{}}
+	return newLone(e, &Pool{Address: mesh.HostPort(e.Address, e.Port), opts: &ps.opts}, &ps.opts)
 }
 
 // Retain retires every pool that is not in use any more: its idle connections are closed, and the others when their requests end.

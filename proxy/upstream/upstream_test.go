@@ -169,7 +169,7 @@ func newGroup(t *testing.T, list []mesh.Endpoint, labels mesh.Labels, b mesh.Bal
 func picks(g *Group, n int) map[int]int {
 	counts := map[int]int{}
 	for i := range n {
-		counts[g.Pick(mesh.Chance(1, mesh.PurposeSample, "x", "a->b", fmt.Sprint(i), 1), nil).Port]++
+		counts[g.Pick(Choice{Draw: mesh.Chance(1, mesh.PurposeSample, "x", "a->b", fmt.Sprint(i), 1)}).Port]++
 	}
 	return counts
 }
@@ -211,10 +211,10 @@ func TestGroupsTakeWhatIsHealthyAndLabelled(t *testing.T) {
 	counts := picks(g, 100)
 	require.Zero(t, counts[1000]+counts[1001])
 	require.Equal(t, map[int]int{1003: 100}, picks(newGroup(t, list, mesh.Labels{mesh.LabelVersion: "v1"}, ""), 100))
-	require.Nil(t, newGroup(t, list[:2], nil, "").Pick(0, nil))
-	require.Nil(t, newGroup(t, list, mesh.Labels{"no": "body"}, "").Pick(0, nil))
-	_, err := newPools(t, Options{}).NewGroup(Destination{Name: "g", Endpoints: list, Policy: mesh.TrafficPolicy{Balancer: "MAGLEV"}})
-	require.ErrorContains(t, err, "MAGLEV")
+	require.Nil(t, newGroup(t, list[:2], nil, "").Pick(Choice{}))
+	require.Nil(t, newGroup(t, list, mesh.Labels{"no": "body"}, "").Pick(Choice{}))
+	_, err := newPools(t, Options{}).NewGroup(Destination{Name: "g", Endpoints: list, Policy: mesh.TrafficPolicy{Balancer: "BEST"}})
+	require.ErrorContains(t, err, "BEST")
 }
 
 func TestPickAvoidsWhatWasTried(t *testing.T) {
@@ -225,12 +225,12 @@ func TestPickAvoidsWhatWasTried(t *testing.T) {
 			var tried []*Pool
 			seen := map[*Pool]bool{}
 			for attempt := range 3 {
-				e := g.Pick(mesh.Chance(1, mesh.PurposeSample, "x", "", fmt.Sprint(i), uint32(attempt)), tried)
+				e := g.Pick(Choice{Draw: mesh.Chance(1, mesh.PurposeSample, "x", "", fmt.Sprint(i), uint32(attempt)), Tried: tried})
 				tried = append(tried, e.Pool)
 				seen[e.Pool] = true
 			}
 			require.Len(t, seen, 3, "%s: three attempts, three endpoints", b)
-			require.NotNil(t, g.Pick(0, tried), "when all have been tried, any will do")
+			require.NotNil(t, g.Pick(Choice{Tried: tried}), "when all have been tried, any will do")
 		}
 	}
 }
@@ -257,5 +257,5 @@ func TestRetryBudget(t *testing.T) {
 func TestPickAllocatesNothing(t *testing.T) {
 	g := newGroup(t, endpoints(5), nil, "")
 	var i atomic.Uint64
-	require.Zero(t, testing.AllocsPerRun(100, func() { g.Pick(mesh.Draw(i.Add(golden)), nil) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { g.Pick(Choice{Draw: mesh.Draw(i.Add(golden))}) }))
 }

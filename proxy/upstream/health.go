@@ -1,0 +1,144 @@
+package upstream
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// health is what is known of the endpoints of all destinations. The zero value is ready.
+type health struct {
+	mu      sync.Mutex
+	rosters map[string]*roster
+}
+
+// roster finds what is known of a destination's endpoints, or begins to know it.
+func (h *health) roster(d Destination) *roster {
+	key := rosterKey(d)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.rosters[key]
+	if r == nil {
+		r = &roster{name: key}
+		if h.rosters == nil {
+			h.rosters = map[string]*roster{}
+		}
+		h.rosters[key] = r
+	}
+	return r
+}
+
+// rosterKey names a destination: NAME, or NAME/SUBSET, and in braces the labels that its endpoints are chosen by.
+func rosterKey(d Destination) string {
+	key := d.Name
+	if d.Subset != "" {
+		key += "/" + d.Subset
+	}
+	if len(d.Labels) == 0 {
+		return key
+	}
+	var pairs []string
+	for k, v := range d.Labels {
+		pairs = append(pairs, k+"="+v)
+	}
+	slices.Sort(pairs)
+	return key + "{" + strings.Join(pairs, ",") + "}"
+}
+
+// roster is what is known of the endpoints of one destination, under whatever configuration they are used.
+type roster struct {
+	name    string
+	version atomic.Uint64 // counts the changes of who may be used
+	turn    atomic.Uint64 // of roundRobin
+	count   ejectionCounts
+
+	mu      sync.Mutex
+	members map[string]*member // by address
+	ejected []*member
+}
+
+type ejectionCounts struct {
+	ejections [numEjections]atomic.Uint64
+	overflows atomic.Uint64 // that did not happen, because too many were out already
+}
+
+// member is what is known of one address of a destination. But for fails it is under the roster's lock.
+type member struct {
+	fails    [numEjections]streak
+	since    time.Duration // when it was seen first, or passed its check after it had not
+	ejection ejection
+	verdict  verdict
+}
+
+// join makes the members for a group's endpoints that are new.
+func (r *roster) join(g *Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := g.opts.Now()
+	for _, e := range g.Endpoints {
+		address := mesh.HostPort(e.Address, e.Port)
+		m := r.members[address]
+		if m == nil {
+			if r.members == nil {
+				r.members = map[string]*member{}
+			}
+			m = &member{since: now}
+			r.members[address] = m
+		}
+		e.state = m
+	}
+}
+
+// survey finds the endpoints of the group that may be used now, and their weights.
+func (g *Group) survey(s *selection, now time.Duration) (weights []uint64) {
+	r := g.roster
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readmit(now)
+	s.version = r.version.Load()
+	candidates := 0
+	for _, e := range g.Endpoints {
+		if e.Health == mesh.Draining {
+			continue
+		}
+		candidates++
+		if g.usable(e) {
+			s.usable = append(s.usable, e)
+		}
+	}
+	if g.panics(len(s.usable), candidates) {
+		s.panics = true
+		s.usable = slices.DeleteFunc(slices.Clone(g.Endpoints), func(e *Endpoint) bool { return e.Health == mesh.Draining })
+	}
+	if g.outlier != nil {
+		for _, m := range r.ejected {
+			s.until = min(s.until, m.ejection.until)
+		}
+	}
+	for _, e := range s.usable {
+		weight := weightOf(e)
+		if w := g.warmup; w != nil {
+			age := now - e.state.since
+			if age < w.Duration {
+				s.until = min(s.until, now+max(w.Duration/warmupSteps, 1))
+			}
+			weight *= warmed(w, age)
+		}
+		weights = append(weights, weight)
+	}
+	return weights
+}
+
+// usable reports whether an endpoint is healthy by all accounts. The caller holds the roster's lock.
+func (g *Group) usable(e *Endpoint) bool {
+	return (e.Health == "" || e.Health == mesh.Healthy) && (g.check == nil || e.state.verdict == passed) && (g.outlier == nil || !e.state.ejection.active)
+}
+
+// panics reports whether so few endpoints can be used that all had better be: those that are left would not carry the load either.
+func (g *Group) panics(usable, candidates int) bool {
+	return g.outlier != nil && 100*usable < g.outlier.MinHealthPercent*candidates
+}

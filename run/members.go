@@ -20,6 +20,7 @@ type member struct {
 	joined time.Duration
 	leave  context.CancelFunc // ends what watches it
 	read   chan struct{}      // closed when its metrics have been read for the last time
+	hide   func()             // ends that its metrics are shown outside
 
 	gone     bool
 	departed chan struct{} // closed when it has gone
@@ -99,6 +100,7 @@ func (c *conductor) join(life context.Context, s env.Sidecar) {
 	c.listen(watching, m)
 	c.holdAt(watching, m)
 	c.scrape(watching, m)
+	m.hide = c.show(m)
 }
 
 // depart stops waiting for a sidecar. Whether it may have gone is asked at the end, when it is known what disruptions hit.
@@ -106,6 +108,7 @@ func (c *conductor) depart(m *member, reason string) {
 	m.gone, m.left, m.reason = true, c.rec.now(), reason
 	close(m.departed)
 	m.leave()
+	m.hide()
 	delete(c.there, m.instance())
 	c.note("info", fmt.Sprintf("sidecar %s is gone: %s", m.instance(), reason))
 	c.split.forget(m.instance())
@@ -117,10 +120,6 @@ func (c *conductor) depart(m *member, reason string) {
 
 // scrape reads a sidecar's metrics until ctx ends. Those of one before it by the same name come first: they are the same series.
 func (c *conductor) scrape(ctx context.Context, m *member) {
-	target := metrics.Target{
-		URL: m.Metrics.URL, Dial: m.Metrics.Dial, Interval: scrapeInterval,
-		Labels: map[string]string{"job": "sidecars", "instance": m.instance()},
-	}
 	var before []chan struct{}
 	for _, other := range c.members {
 		if other != m && other.instance() == m.instance() {
@@ -132,10 +131,31 @@ func (c *conductor) scrape(ctx context.Context, m *member) {
 		for _, read := range before {
 			<-read
 		}
-		if err := c.scraper.Run(ctx, target); err != nil {
+		if err := c.scraper.Run(ctx, m.target()); err != nil {
 			c.tell(ctx, func() { c.note("warning", err.Error()) })
 		}
 	})
+}
+
+// target is where the sidecar's metrics are.
+func (m *member) target() metrics.Target {
+	return metrics.Target{
+		URL: m.Metrics.URL, Dial: m.Metrics.Dial, Interval: scrapeInterval,
+		Labels: map[string]string{"job": "sidecars", "instance": m.instance()},
+	}
+}
+
+// show shows a sidecar's metrics outside, if anybody looks.
+func (c *conductor) show(m *member) (hide func()) {
+	if c.Gateway == nil {
+		return func() {}
+	}
+	hide, err := c.Gateway.Add(m.instance(), m.target())
+	if err != nil {
+		c.note("warning", fmt.Sprintf("the metrics of %s are not shown outside: %v", m.instance(), err))
+		return func() {}
+	}
+	return hide
 }
 
 // matters reports whether what a sidecar saw is needed for the verdict: it calls on an edge that is judged, faulted, entered by load, or asked about.

@@ -14,6 +14,7 @@ import (
 
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/journal"
+	"meshtest.dev/meshtest/metrics"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/rollout"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	Keep bool
 	// Prometheus answers the scenario's queries. nil: the run asks what it has read from the sidecars itself, which it does in any case, to check itself.
 	Prometheus Querier
+	// Gateway shows the sidecars' metrics to a Prometheus outside for as long as they are there, also while the environment is kept. nil: nobody looks.
+	Gateway *metrics.Gateway
 	// Timeouts bound what the run waits for. Zero: as the environment needs it.
 	Timeouts Timeouts
 
@@ -191,6 +194,9 @@ func (c *conductor) clearUp() error {
 		}
 		errs = append(errs, err)
 		c.mesh = nil
+	}
+	for _, m := range c.there {
+		m.hide()
 	}
 	return errors.Join(append(errs, c.tearDown(late))...)
 }

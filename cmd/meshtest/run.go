@@ -16,6 +16,7 @@ import (
 
 	"meshtest.dev/meshtest/env"
 	"meshtest.dev/meshtest/internal/version"
+	"meshtest.dev/meshtest/metrics"
 	"meshtest.dev/meshtest/metrics/promql"
 	"meshtest.dev/meshtest/plan"
 	"meshtest.dev/meshtest/reports"
@@ -29,6 +30,7 @@ type runFlags struct {
 	report       []string
 	timeout      time.Duration
 	keep         bool
+	metrics      string
 	requirePower bool
 	progress     string
 	quiet        bool
@@ -53,6 +55,7 @@ its folder and an exit code; several scenarios run one after the other, and the 
 	flags.StringSliceVar(&f.report, "report", reports.Kinds(), "reports to `write`")
 	flags.DurationVar(&f.timeout, "timeout", 0, "longest `time` of a run after its environment is up (default: the scenario's)")
 	flags.BoolVar(&f.keep, "keep-env", false, "leave the environment standing after the verdict, until Ctrl-C")
+	flags.StringVar(&f.metrics, "metrics-listen", "", "`address` at which a Prometheus finds the sidecars' metrics, such as 127.0.0.1:9464")
 	flags.BoolVar(&f.requirePower, "require-power", false, "refuse a plan that cannot get the evidence it needs")
 	flags.StringVar(&f.progress, "progress", "auto", "progress on standard error: auto, plain or none")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "no progress: only the verdict")
@@ -87,9 +90,14 @@ func (f *runFlags) run(ctx context.Context, s streams, args []string) error {
 			}
 		}
 	}
+	gateway, stop, err := f.serveMetrics(s)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	worst := exitOK
 	for _, j := range jobs {
-		code, err := f.one(ctx, s, j, len(jobs) > 1)
+		code, err := f.one(ctx, s, j, gateway, len(jobs) > 1)
 		if err != nil {
 			return err
 		}
@@ -166,7 +174,7 @@ func (f *runFlags) jobs(s streams, args []string) ([]job, error) {
 }
 
 // one runs one scenario.
-func (f *runFlags) one(ctx context.Context, s streams, j job, several bool) (int, error) {
+func (f *runFlags) one(ctx context.Context, s streams, j job, gateway *metrics.Gateway, several bool) (int, error) {
 	out, err := f.folder(j, several)
 	if err != nil {
 		return 0, err
@@ -174,8 +182,8 @@ func (f *runFlags) one(ctx context.Context, s streams, j job, several bool) (int
 	console := f.console(s)
 	console.begin(j.plan, out)
 	result, err := run.Run(ctx, run.Options{
-		Prometheus: f.querier(),
-		ID:         runID(), Plan: j.plan, Environment: j.environment, Dir: j.dir, Out: out,
+		Prometheus: f.querier(), Gateway: gateway,
+		ID: runID(), Plan: j.plan, Environment: j.environment, Dir: j.dir, Out: out,
 		File: j.file, Source: j.source, Version: version.String(), Keep: f.keep,
 		Observe: console.observe, Waiting: console.waiting,
 	})

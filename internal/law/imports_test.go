@@ -25,6 +25,7 @@ var mayImport = []rule{
 	{"internal/law", nil},
 	{"internal/term", nil},
 	{"internal/testbin", nil},
+	{"internal/testprom", nil},
 	{"internal/oci", nil},
 	{"internal/version", nil},
 	{"internal/fixture/...", []string{"internal/fixture/..."}},

@@ -6,21 +6,17 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testprom"
 	"meshtest.dev/meshtest/metrics"
 	"meshtest.dev/meshtest/metrics/promql"
 )
@@ -63,52 +59,15 @@ func exposition(n float64) string {
 // prometheus starts the real one, which scrapes the target ten times a second, until the test ends. Without one on this machine the test is skipped.
 func prometheus(t *testing.T, target string) *promql.Remote {
 	t.Helper()
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("there is no prometheus on this machine: apt-get install prometheus")
-	}
-	dir := t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
+	url := testprom.Start(t, fmt.Sprintf(`
 global: {scrape_interval: 100ms, scrape_timeout: 100ms}
 scrape_configs:
 - job_name: shop
   static_configs: [{targets: [%q], labels: {instance: one}}]
-`, target), 0o600))
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := free.Addr().String()
-	require.NoError(t, free.Close())
-
-	var log strings.Builder
-	cmd := exec.Command(binary, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
-	cmd.Stderr, cmd.SysProcAttr = &log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	require.NoError(t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
+`, target))
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
-	r := &promql.Remote{URL: "http://" + address, Client: client}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for r.Check(t.Context()) != nil {
-		select {
-		case <-tick.C:
-		case err := <-ended:
-			ended <- err
-			require.FailNow(t, "prometheus ended", "%v\n%s", err, log.String())
-		case <-t.Context().Done():
-			require.FailNow(t, "prometheus does not answer")
-		}
-	}
-	return r
+	return &promql.Remote{URL: url, Client: client}
 }
 
 // Queries of all kinds, errors among them.

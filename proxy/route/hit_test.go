@@ -72,11 +72,11 @@ func TestRewriteByExpression(t *testing.T) {
 		require.Equal(t, "http:"+c.want, string(hit.AppendPath([]byte("http:"), []byte(c.path))), "%+v", c)
 	}
 	for want, w := range map[string]mesh.Rewrite{
-		`rewrite: regex "(": missing closing ): ` + "`(`":          {Regex: &mesh.RegexRewrite{Find: "("}},
-		`rewrite: "\\2": there is no group \2`:                     {Regex: &mesh.RegexRewrite{Find: "(a)", Replace: `\2`}},
-		`rewrite: "\\x": \x is no reference`:                       {Regex: &mesh.RegexRewrite{Find: "a", Replace: `\x`}},
-		`rewrite: "a\\": it ends with a backslash`:                 {Regex: &mesh.RegexRewrite{Find: "a", Replace: `a\`}},
-		`rewrite: only one of path, fullPath and regex can be set`: {Path: "/a", FullPath: "/b"},
+		`rewrite: "(" is not a regular expression: missing closing ): ` + "`(`": {Regex: &mesh.RegexRewrite{Find: "("}},
+		`rewrite: "\\2" is not a replacement: there is no group \2`:             {Regex: &mesh.RegexRewrite{Find: "(a)", Replace: `\2`}},
+		`rewrite: "\\x" is not a replacement: \x is no reference`:               {Regex: &mesh.RegexRewrite{Find: "a", Replace: `\x`}},
+		`rewrite: "a\\" is not a replacement: it ends with a backslash`:         {Regex: &mesh.RegexRewrite{Find: "a", Replace: `a\`}},
+		`rewrite: only one of path, fullPath and regex can be set`:              {Path: "/a", FullPath: "/b"},
 	} {
 		_, err := compileRewrite(&w)
 		require.EqualError(t, err, want)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -12,13 +11,7 @@ import (
 // rewriting replaces everything in a path that an expression finds.
 type rewriting struct {
 	find  *regexp.Regexp
-	parts []part
-}
-
-// part is a piece of a replacement: text, or what a group found.
-type part struct {
-	text  string
-	group int // 0: all that was found; -1: the text
+	parts []mesh.ReplacePart
 }
 
 // compileRewrite checks a rewrite, and compiles what it has to find.
@@ -38,43 +31,11 @@ func compileRewrite(w *mesh.Rewrite) (*rewriting, error) {
 	if w.Regex == nil {
 		return nil, nil
 	}
-	find, err := regexp.Compile(w.Regex.Find)
+	find, parts, err := w.Regex.Compile()
 	if err != nil {
-		return nil, fmt.Errorf("rewrite: regex %q: %s", w.Regex.Find, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-	}
-	parts, err := partsOf(w.Regex.Replace, find.NumSubexp())
-	if err != nil {
-		return nil, fmt.Errorf("rewrite: %q: %w", w.Regex.Replace, err)
+		return nil, fmt.Errorf("rewrite: %w", err)
 	}
 	return &rewriting{find, parts}, nil
-}
-
-// partsOf cuts a replacement at its references, \0 to \9.
-func partsOf(replace string, groups int) ([]part, error) {
-	var parts []part
-	text := func(s string) { parts = append(parts, part{s, -1}) }
-	for replace != "" {
-		before, rest, found := strings.Cut(replace, `\`)
-		if before != "" {
-			text(before)
-		}
-		switch {
-		case !found:
-			return parts, nil
-		case rest == "":
-			return nil, errors.New(`it ends with a backslash`)
-		case rest[0] == '\\':
-			text(`\`)
-		case rest[0] < '0' || rest[0] > '9':
-			return nil, fmt.Errorf(`\%c is no reference`, rest[0])
-		case int(rest[0]-'0') > groups:
-			return nil, fmt.Errorf(`there is no group \%c`, rest[0])
-		default:
-			parts = append(parts, part{"", int(rest[0] - '0')})
-		}
-		replace = rest[1:]
-	}
-	return parts, nil
 }
 
 // append appends the path with everything replaced that is found. It always begins with a slash.
@@ -84,10 +45,10 @@ func (w *rewriting) append(dst, path []byte) []byte {
 		dst = append(dst, path[end:at[0]]...)
 		for _, p := range w.parts {
 			switch {
-			case p.group < 0:
-				dst = append(dst, p.text...)
-			case at[2*p.group] >= 0:
-				dst = append(dst, path[at[2*p.group]:at[2*p.group+1]]...)
+			case p.Group < 0:
+				dst = append(dst, p.Text...)
+			case at[2*p.Group] >= 0:
+				dst = append(dst, path[at[2*p.Group]:at[2*p.Group+1]]...)
 			}
 		}
 		end = at[1]

@@ -78,7 +78,7 @@ func (s *stream) redirect(r *mesh.Redirect) {
 	to := s.scratch.path[:0]
 	scheme := r.Scheme
 	if scheme == "" {
-		scheme = "http"
+		scheme = s.c.scheme()
 	}
 	to = append(to, scheme...)
 	to = append(to, "://"...)
@@ -93,7 +93,9 @@ func (s *stream) redirect(r *mesh.Redirect) {
 		to = append(to, s.req.Query()...)
 	}
 	s.scratch.path = to
-	applyEdits(&s.replies, s.hit.Rule.Response)
+	if rule := s.hit.Rule; rule != nil {
+		applyEdits(&s.replies, rule.Response)
+	}
 	s.replies.AddBytes("location", to)
 	s.reply(&http1.Reply{Status: r.Code, Body: []byte{}}, ReasonRedirect, 0)
 }

@@ -99,7 +99,7 @@ func (c *compiler) captureOutbound(in *mesh.Inbound) {
 	for _, host := range slices.Sorted(maps.Keys(c.next.snapshot.Services)) {
 		service := c.next.snapshot.Services[host]
 		for _, p := range service.Ports {
-			tcp := p.Protocol != mesh.HTTP && p.Protocol != ""
+			tcp := !p.Protocol.IsHTTP()
 			if !tcp && all.http[uint16(p.Number)] == nil {
 				all.http[uint16(p.Number)] = &role{way: capturedOutWay, edge: in.Trusted, port: p.Number, unrouted: unknown, captured: all}
 			}

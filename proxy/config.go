@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"meshtest.dev/meshtest/mesh"
@@ -63,6 +65,10 @@ func (w way) captured() bool { return w == capturedInWay || w == capturedOutWay 
 type role struct {
 	way      way
 	tcp      bool
+	tls      *tls.Config // of a gateway's listener; nil: it does not speak TLS
+	speaks   *mesh.ServerTLS
+	redirect bool         // every request is sent to https
+	sniffs   bool         // what it carries is TLS, and goes where its server name says
 	edge     bool         // strangers call here: the mesh's own headers are not theirs to send or to see
 	host     string       // fully qualified; "" where the authority of each request says it
 	port     int          // of the service
@@ -268,7 +274,9 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 	for _, l := range in.Outbound {
 		r := &role{way: outboundWay, edge: in.Trusted, host: l.Host, port: l.Port, table: c.next.router.Table(l.Host, l.Port)}
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(l.Host)}, "", 0)
-		c.listener(place{l.Bind, outboundWay}, r, l.Protocol)
+		at := place{l.Bind, outboundWay}
+		c.gateway(at, r)
+		c.listener(at, r, l.Protocol)
 	}
 	if in.Proxy != "" {
 		r := &role{way: proxyWay, edge: in.Trusted}
@@ -277,8 +285,36 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 	}
 }
 
+// gateway resolves how a gateway's listener speaks TLS; any other listener's port says nothing about it.
+func (c *compiler) gateway(at place, r *role) {
+	service := c.next.snapshot.Services[r.host]
+	if service == nil {
+		return
+	}
+	i := slices.IndexFunc(service.Ports, func(p mesh.Port) bool { return p.Number == r.port })
+	if i < 0 {
+		return
+	}
+	port := service.Ports[i]
+	r.redirect = port.Redirect
+	if port.TLS == nil || port.TLS.Mode == mesh.Passthrough {
+		return
+	}
+	if c.prev != nil {
+		if had := c.prev.roles[at]; had != nil && had.speaks == port.TLS {
+			r.speaks, r.tls = had.speaks, had.tls // with the keys of its sessions
+			return
+		}
+	}
+	var err error
+	if r.tls, err = serverTLS(port.TLS, port.Protocol); err != nil {
+		c.errs = append(c.errs, fmt.Errorf("listener %s: TLS: %w", at.bind, err))
+	}
+	r.speaks = port.TLS
+}
+
 func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
-	r.tcp = c.isTCP("listener "+at.bind, protocol)
+	r.tcp, r.sniffs = c.isTCP("listener "+at.bind, protocol), protocol == mesh.TLS
 	for other := range c.next.roles {
 		if other.bind == at.bind {
 			c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", at.bind))
@@ -288,10 +324,10 @@ func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
 }
 
 func (c *compiler) isTCP(where string, protocol mesh.Protocol) bool {
-	switch protocol {
-	case mesh.HTTP, "":
+	switch {
+	case protocol.IsHTTP():
 		return false
-	case mesh.TCP:
+	case protocol == mesh.TCP, protocol == mesh.TLS:
 		return true
 	default:
 		c.errs = append(c.errs, fmt.Errorf("%s: protocol %q is not carried", where, protocol))

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/http2"
 	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
@@ -24,6 +27,13 @@ type conn struct {
 	seen  uint64         // serial of the present configuration
 	sock  *socket.Conn
 	alarm alarm
+
+	parent   *conn                        // the connection of HTTP/2 that it is a stream of; nil: it is one of its own
+	mux      atomic.Pointer[http2.Server] // that carries it, when it speaks HTTP/2
+	accepted net.Conn                     // as it came
+	secure   bool                         // it came by TLS
+	protocol string                       // that the handshake agreed on
+	used     bool                         // it carried a request
 
 	peers  telemetry.PeerCache
 	stream *stream      // of the request in flight
@@ -48,8 +58,11 @@ func (c *conn) carry() {
 	cfg := c.srv.config.Load()
 	switch {
 	case !c.resolve(cfg): // the listener went while the connection came
+	case !c.handshake():
 	case c.role.tcp:
 		c.carryTCP(cfg)
+	case c.speaksHTTP2():
+		c.carryHTTP2(nil)
 	default:
 		c.carryHTTP()
 	}
@@ -64,7 +77,7 @@ func (c *conn) resolve(cfg *config) bool {
 	}
 	c.seen = cfg.serial
 	r := cfg.role(c.at, c.dst)
-	c.stays = r != nil && (c.role == nil || c.role.tcp == r.tcp)
+	c.stays = r != nil && (c.role == nil || c.role.tcp == r.tcp && (c.role.tls == nil) == (r.tls == nil))
 	if c.stays {
 		c.role = r
 	}
@@ -97,9 +110,14 @@ func (c *conn) carryHTTP() {
 			c.stream = s
 		}
 		keep := s.serve()
+		c.used = true
 		if !keep {
+			preface := s.preface
 			c.stream = nil
 			s.release()
+			if preface != nil {
+				c.carryHTTP2(preface)
+			}
 			return
 		}
 		if s.in.len() == 0 {
@@ -150,6 +168,9 @@ const (
 
 // linger closes our direction and waits until the caller has closed his.
 func (c *conn) linger() {
+	if c.parent != nil {
+		return // a stream's end is a frame, which overtakes nothing
+	}
 	if c.sock.CloseWrite() != nil {
 		return
 	}

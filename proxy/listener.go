@@ -87,7 +87,7 @@ func (s *Server) take(l *listener, accepted net.Conn) {
 		_ = accepted.Close() // there is nothing to be said to it
 		return
 	}
-	c := &conn{srv: s, at: l.at, dst: dst, sock: socket.New(accepted)}
+	c := &conn{srv: s, at: l.at, dst: dst, accepted: accepted, sock: socket.New(accepted)}
 	c.alarm.init(s.now)
 	if !s.admit(c) {
 		s.count.refused.with(ReasonTooMany).Inc()

@@ -28,6 +28,7 @@ const (
 	reasonUpstreamCut    = "upstream_truncated"    // no whole answer, UC: only in evidence
 	reasonShutdown       = "shutdown"              // no whole answer: only in evidence
 	reasonRequestCut     = "request_truncated"     // counter only
+	reasonHandshake      = "tls_handshake"         // counter only
 	reasonIdle           = "idle"                  // counter only
 	reasonNotRedirected  = "not_redirected"        // counter only: somebody connected to the listener for captured traffic itself, and carrying that on would come back to it
 	reasonUnknownAddress = "unknown_address"       // counter only: captured TCP to where nothing is known, where only what is known may be reached

@@ -37,7 +37,7 @@ func (s *stream) identify() {
 		s.trace()
 	}
 	if !h.Has(http1.XForwardedProto) {
-		e.Add("x-forwarded-proto", "http")
+		e.Add("x-forwarded-proto", s.c.scheme())
 	}
 	if len(h.Host()) == 0 && s.role.host != "" { // HTTP/1.0 may leave it out, the next hop speaks 1.1
 		e.Set("host", s.role.host)
@@ -82,6 +82,10 @@ func (s *stream) direct() {
 		return
 	}
 	if s.limited() {
+		return
+	}
+	if s.role.redirect && !s.c.secure {
+		s.redirect(&mesh.Redirect{Scheme: "https", Code: 301})
 		return
 	}
 	switch s.role.way {

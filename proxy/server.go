@@ -138,9 +138,9 @@ func (s *Server) drain() {
 		case <-gone:
 			return
 		case <-grace.C:
-			s.each(func(c *conn) { c.alarm.endIf(idling, idling) })
+			s.each(func(c *conn) { c.depart() })
 		case <-limit.C:
-			s.each(func(c *conn) { c.alarm.end(shuttingDown) })
+			s.each(func(c *conn) { c.stop() })
 			<-gone
 			return
 		}
@@ -159,6 +159,13 @@ func (s *Server) connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
+}
+
+// enlist takes in a stream of a connection that was admitted.
+func (s *Server) enlist(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
 }
 
 // admit takes a connection in, unless there are too many.

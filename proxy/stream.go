@@ -46,6 +46,7 @@ type stream struct {
 	torn      bool          // the request was not wholly written to the upstream
 	retrying  bool          // the present attempt counts against the retry budget
 	keep      bool          // the connection can carry another request
+	preface   []byte        // what came is not HTTP/1.1 but the beginning of HTTP/2
 
 	// What the request is.
 	key     string // the caller's bytes, or scratch
@@ -134,6 +135,7 @@ func (s *stream) forget() {
 	clear(s.tried)
 	s.tried = s.tried[:0]
 	s.effects = s.effects[:0]
+	s.preface = nil
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
@@ -153,7 +155,7 @@ func (s *stream) serve() bool {
 	s.cfg = s.srv.config.Load()
 	stays := s.c.resolve(s.cfg)
 	s.role = s.c.role
-	s.keep = s.req.KeepAlive && stays
+	s.keep = s.req.KeepAlive && stays && s.c.parent == nil
 	s.grpc = isGRPC(&s.req)
 	s.identify()
 	if s.beginBody() {
@@ -188,6 +190,8 @@ func (s *stream) readHead() bool {
 	}
 	var wrong *http1.ProtocolError
 	switch {
+	case err == http1.ErrHTTP2Preface && s.beginsHTTP2():
+		s.preface = bytes.Clone(s.in.bytes())
 	case err == errHeaderTimeout:
 		s.srv.count.refused.with(ReasonHeaderTimeout).Inc()
 		s.refuse(408, ReasonHeaderTimeout)

@@ -25,7 +25,7 @@ func TestRefusedRequestsNeverReachTheOrigin(t *testing.T) {
 	}
 	var all []vector
 	for _, v := range vectors.Requests() {
-		if v.Status != 0 {
+		if v.Status != 0 && v.Reason != http1.ErrHTTP2Preface.Reason { // which is spoken here
 			all = append(all, vector{v.Name, v.In, v.Reason, v.Status})
 		}
 	}

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"bytes"
+
+	"meshtest.dev/meshtest/proxy/http2"
+	"meshtest.dev/meshtest/proxy/socket"
+)
+
+// carryHTTP2 carries a connection of HTTP/2: each of its streams as a connection of one request. What was read already comes first.
+func (c *conn) carryHTTP2(first []byte) {
+	o := &c.srv.opts
+	mux := http2.NewServer(c.sock, http2.ServerOptions{
+		Serve: c.carryStream, Count: func(reason string) { c.srv.count.closed.with(reason).Inc() },
+		Limits: o.Limits, Header: o.Timeouts.Header, Idle: o.Timeouts.Idle, MaxStreams: o.MaxStreams,
+	})
+	c.mux.Store(mux)
+	if c.srv.draining.Load() {
+		mux.Drain()
+	}
+	mux.Run(first)
+}
+
+// carryStream carries one stream of a connection of HTTP/2.
+func (c *conn) carryStream(st *http2.Stream) {
+	one := &conn{srv: c.srv, at: c.at, dst: c.dst, sock: socket.New(st), parent: c, secure: c.secure}
+	one.alarm.init(c.srv.now)
+	c.srv.enlist(one)
+	one.carryOne()
+}
+
+// carryOne carries the one request of a stream.
+func (c *conn) carryOne() {
+	defer c.srv.dismiss(c)
+	defer c.alarm.stop()
+	defer c.srv.survive("a stream", func() {
+		c.sock.Abort()
+		if c.stream != nil {
+			c.stream.abandon()
+		}
+	})
+	defer c.forgetOnward()
+	if !c.resolve(c.srv.config.Load()) || c.role.tcp {
+		c.parent.mux.Load().Drain() // the listener has gone
+		return
+	}
+	s := streams.Get().(*stream)
+	s.begin(c)
+	c.stream = s
+	if err := s.in.fill(c.sock); err == nil {
+		s.serve()
+	}
+	c.stream = nil
+	s.release()
+}
+
+// preface begins every connection of HTTP/2 by prior knowledge; HTTP/1.1 takes it for a request without Host.
+var preface = []byte("PRI * HTTP/2.0\r\n")
+
+// beginsHTTP2 reports whether a caller speaks HTTP/2 who was taken for one of HTTP/1.1.
+func (s *stream) beginsHTTP2() bool {
+	return s.c.parent == nil && !s.c.used && !s.c.secure && bytes.HasPrefix(s.in.bytes(), preface)
+}
+
+// depart asks a connection to end when that costs nobody anything.
+func (c *conn) depart() {
+	if mux := c.mux.Load(); mux != nil {
+		mux.Drain()
+		return
+	}
+	c.alarm.endIf(idling, idling)
+}
+
+// stop ends a connection, whatever it does.
+func (c *conn) stop() {
+	c.alarm.end(shuttingDown)
+	if mux := c.mux.Load(); mux != nil {
+		mux.Abort()
+	}
+}

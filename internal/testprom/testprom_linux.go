@@ -12,13 +12,20 @@ import (
 	"time"
 )
 
-// Start starts a Prometheus with that configuration, and returns its address when it answers. It ends with the test. Without one on this machine the test is skipped.
-func Start(t *testing.T, config string) (url string) {
+// Need skips the test when there is no Prometheus on this machine.
+func Need(t *testing.T) (binary string) {
 	t.Helper()
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
 		t.Skip("there is no prometheus on this machine: apt-get install prometheus")
 	}
+	return binary
+}
+
+// Start starts a Prometheus with that configuration, and returns its address when it answers. It ends with the test. Without one on this machine the test is skipped.
+func Start(t *testing.T, config string) (url string) {
+	t.Helper()
+	binary := Need(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {

@@ -16,19 +16,19 @@ import (
 
 // honoured lists, for each of Istio's messages, the fields that mesh rules can carry out. A message that is not listed is honoured as a whole.
 var honoured = map[protoreflect.Name][]string{
-	"VirtualService":         {"hosts", "gateways", "http"},
-	"HTTPRoute":              {"name", "match", "route", "redirect", "directResponse", "rewrite", "timeout", "retries", "headers"},
-	"HTTPMatchRequest":       {"name", "uri", "method", "authority", "headers", "port", "sourceLabels", "gateways", "queryParams", "ignoreUriCase", "withoutHeaders"},
-	"HTTPRedirect":           {"uri", "authority", "scheme", "port", "redirectCode"},
-	"HTTPRewrite":            {"uri", "authority"},
-	"HTTPRetry":              {"attempts", "perTryTimeout", "retryOn", "backoff"},
+	"VirtualService":         {"hosts", "gateways", "http", "tls", "tcp", "exportTo"},
+	"HTTPRoute":              {"name", "match", "route", "redirect", "directResponse", "rewrite", "timeout", "retries", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage", "corsPolicy", "headers"},
+	"HTTPMatchRequest":       {"name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "sourceNamespace", "gateways", "queryParams", "ignoreUriCase", "withoutHeaders"},
+	"TLSMatchAttributes":     {"sniHosts", "port", "sourceLabels", "sourceNamespace", "gateways"},
+	"L4MatchAttributes":      {"port", "sourceLabels", "sourceNamespace", "gateways"},
 	"DestinationRule":        {"host", "trafficPolicy", "subsets"},
 	"TrafficPolicy":          {"loadBalancer", "connectionPool"},
 	"LoadBalancerSettings":   {"simple"},
 	"ConnectionPoolSettings": {"tcp"},
 	"TCPSettings":            {"connectTimeout"},
 	"Gateway":                {"servers", "selector"},
-	"Server":                 {"name", "port", "hosts"},
+	"Server":                 {"name", "port", "hosts", "tls"},
+	"ServerTLSSettings":      {"httpsRedirect", "mode", "serverCertificate", "privateKey", "caCertificates", "credentialName", "minProtocolVersion"},
 	"Port":                   {"name", "number", "protocol"},
 	"ServiceEntry":           {"hosts", "addresses", "ports", "location", "resolution", "endpoints", "exportTo", "subjectAltNames"},
 	"WorkloadEntry":          {"address", "ports", "labels", "network", "locality", "weight"},
@@ -36,6 +36,7 @@ var honoured = map[protoreflect.Name][]string{
 
 // insteadOf says what does the work of a field that is not honoured, where something does.
 var insteadOf = map[string]string{
+	"delegate": "put its routes here",
 	"fault":    "declare it among the scenario's faults, which end by themselves and are accounted for",
 	"exportTo": "every rule holds for every caller",
 }
@@ -182,6 +183,14 @@ func (d *decoder) field(n *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 // value reads one value, an element of a list or a map included, and reports whether it has its type.
 func (d *decoder) value(n *yaml.Node, v *protoreflect.Value, f protoreflect.FieldDescriptor, path string) bool {
 	n = resolve(n)
+	if inner := wrapped(f); inner != nil {
+		var word protoreflect.Value
+		if !d.value(n, &word, inner, path) {
+			return false
+		}
+		v.Message().Set(inner, word)
+		return true
+	}
 	if f.Kind() == protoreflect.MessageKind && f.Message().FullName() != "google.protobuf.Duration" {
 		before := len(d.problems)
 		d.message(n, v.Message(), path)
@@ -196,6 +205,14 @@ func (d *decoder) value(n *yaml.Node, v *protoreflect.Value, f protoreflect.Fiel
 		d.at(n, CodeType, path, hint, "must be %s, not %s", what, kindName(n))
 	}
 	return ok
+}
+
+// wrapped is the field with the word of a message that is written as one, such as a BoolValue, which can be missing; nil for any other field.
+func wrapped(f protoreflect.FieldDescriptor) protoreflect.FieldDescriptor {
+	if f.Kind() != protoreflect.MessageKind || f.Message().ParentFile().Path() != "google/protobuf/wrappers.proto" {
+		return nil
+	}
+	return f.Message().Fields().ByName("value")
 }
 
 // scalarValue reads one word. It returns what the field needs, with its article, and whether the node is that.

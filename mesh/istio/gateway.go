@@ -61,25 +61,16 @@ func (c *compiler) gateway(o *object, spec *networking.Gateway) {
 		o.problem(CodeInvalid, o.path, "", "at least one server is needed")
 	}
 	for i, s := range spec.GetServers() {
-		g.server(index(join(o.path, "servers"), i), s)
+		c.server(g, index(join(o.path, "servers"), i), s)
 	}
 }
 
-func (g *gateway) server(path string, s *networking.Server) {
+func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 	number := int(s.GetPort().GetNumber())
-	switch protocol := s.GetPort().GetProtocol(); {
-	case g.hasProblem(join(path, "port")):
-	case number < 1 || number > 65535:
-		g.problem(CodeInvalid, join(path, "port.number"), "", "%d is not a port", number)
-	case protocol == "":
-		g.problem(CodeInvalid, join(path, "port"), "such as protocol: HTTP", "the field %q is missing", "protocol")
-	case !strings.EqualFold(protocol, "HTTP"):
-		g.problem(CodeNotHonoured, join(path, "port.protocol"), "HTTP", "the protocol %s is not honoured yet", protocol)
-	}
 	if len(s.GetHosts()) == 0 && !g.hasProblem(join(path, "hosts")) {
 		g.problem(CodeInvalid, path, "such as hosts: ['*']", "at least one host is needed")
 	}
-	out := server{port: mesh.Port{Name: s.GetPort().GetName(), Number: number, Protocol: mesh.HTTP}}
+	var out server
 	for i, text := range s.GetHosts() {
 		at := index(join(path, "hosts"), i)
 		namespace, host, qualified := strings.Cut(text, "/")
@@ -97,9 +88,51 @@ func (g *gateway) server(path string, s *networking.Server) {
 		}
 		out.hosts = append(out.hosts, served{namespace, strings.ToLower(host)})
 	}
+	out.port = c.serverPort(g, path, s, out.hosts)
+	g.together(path, out.port)
 	g.servers = append(g.servers, out)
 	if g.bound[number] == nil {
 		g.bound[number] = map[string][]binding{}
+	}
+}
+
+// serverPort is the port of a server, with how it speaks TLS.
+func (c *compiler) serverPort(g *gateway, path string, s *networking.Server, hosts []served) mesh.Port {
+	word := strings.ToUpper(s.GetPort().GetProtocol())
+	out := mesh.Port{Name: s.GetPort().GetName(), Number: int(s.GetPort().GetNumber()), Redirect: s.GetTls().GetHttpsRedirect()}
+	at := join(path, "port")
+	switch protocol, known := protocols[word]; {
+	case g.hasProblem(at):
+		return out
+	case out.Number < 1 || out.Number > 65535:
+		g.problem(CodeInvalid, join(at, "number"), "", "%d is not a port", out.Number)
+	case word == "":
+		g.problem(CodeInvalid, at, "such as protocol: HTTP", "the field %q is missing", "protocol")
+	case !known:
+		g.problem(CodeNotHonoured, join(at, "protocol"), protocolHint, "the protocol %s is not honoured yet", s.GetPort().GetProtocol())
+	case protocol == mesh.TLS:
+		c.overTLS(g, path, s, hosts, &out)
+	default:
+		out.Protocol = protocol
+		g.withoutTLS(path, s)
+	}
+	return out
+}
+
+// together reports what one port cannot do for several servers.
+func (g *gateway) together(path string, p mesh.Port) {
+	for _, s := range g.servers {
+		if s.port.Number != p.Number || g.hasProblem(path) {
+			continue
+		}
+		switch {
+		case s.port.Protocol != p.Protocol || (s.port.TLS == nil) != (p.TLS == nil):
+			g.problem(CodeConflict, join(path, "port.protocol"), "", "another server speaks another protocol at port %d", p.Number)
+		case s.port.Redirect != p.Redirect:
+			g.problem(CodeNotHonoured, join(path, "tls.httpsRedirect"), "all servers of the port, or none", "a redirect for some hosts of port %d is not honoured yet", p.Number)
+		case p.TLS != nil && (s.port.TLS.Mode != p.TLS.Mode || s.port.TLS.Roots != p.TLS.Roots || s.port.TLS.MinVersion != p.TLS.MinVersion):
+			g.problem(CodeNotHonoured, join(path, "tls"), "a port of its own", "another mode, version or root of the callers than another server of port %d has is not honoured yet", p.Number)
+		}
 	}
 }
 
@@ -112,8 +145,14 @@ func validHost(host string) bool { return len(host) <= 253 && hostPattern.MatchS
 func (g *gateway) service() *mesh.Service {
 	svc := &mesh.Service{Host: GatewayHost(g.name, g.namespace)}
 	for _, s := range g.servers {
-		if !slices.ContainsFunc(svc.Ports, func(p mesh.Port) bool { return p.Number == s.port.Number }) {
+		i := slices.IndexFunc(svc.Ports, func(p mesh.Port) bool { return p.Number == s.port.Number })
+		switch {
+		case i < 0:
 			svc.Ports = append(svc.Ports, s.port)
+		case s.port.TLS != nil && svc.Ports[i].TLS != nil:
+			both := *svc.Ports[i].TLS
+			both.Certificates = slices.Concat(both.Certificates, s.port.TLS.Certificates)
+			svc.Ports[i].TLS = &both
 		}
 	}
 	return svc

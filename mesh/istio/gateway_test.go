@@ -200,7 +200,7 @@ func TestGatewayProblems(t *testing.T) {
 	}{
 		"no server":           {spec(""), []string{`4:7: MT1307 spec: at least one server is needed`}},
 		"egress":              {spec("selector: {istio: egressgateway}, servers: [{" + port + ", hosts: ['*']}]"), []string{`4:26: MT1303 spec.selector.istio: an egress gateway is not honoured yet`}},
-		"TLS":                 {spec("servers: [{port: {number: 443, protocol: HTTPS}, tls: {mode: SIMPLE}, hosts: ['*']}]"), []string{`4:57: MT1303 spec.servers[0].tls: tls is not honoured yet`, `4:49: MT1303 spec.servers[0].port.protocol: the protocol HTTPS is not honoured yet`}},
+		"TLS":                 {spec("servers: [{port: {number: 443, protocol: HTTPS}, tls: {mode: SIMPLE}, hosts: ['*']}]"), []string{"4:62: MT1307 spec.servers[0].tls: the field \"serverCertificate\" is missing", "4:62: MT1307 spec.servers[0].tls: the field \"privateKey\" is missing"}},
 		"bind":                {spec("servers: [{bind: 127.0.0.1, defaultEndpoint: 'x', " + port + ", hosts: ['*']}]"), []string{`4:19: MT1303 spec.servers[0].bind: bind is not honoured yet`, `4:36: MT1303 spec.servers[0].defaultEndpoint: defaultEndpoint is not honoured yet`}},
 		"target port":         {spec("servers: [{port: {number: 80, protocol: HTTP, targetPort: 81}, hosts: ['*']}]"), []string{`4:54: MT1303 spec.servers[0].port.targetPort: targetPort is not honoured yet`}},
 		"no port":             {spec("servers: [{hosts: ['*']}]"), []string{`4:18: MT1307 spec.servers[0].port.number: 0 is not a port`}},

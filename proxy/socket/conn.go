@@ -5,18 +5,21 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// Conn is one end of a stream connection. At most one goroutine reads and one writes at a time; Interrupt, Look and Close may be called by any other.
+// Conn is one end of a stream connection. At most one goroutine reads and one writes at a time; Interrupt, Look and Close may be called by any other. It is a [net.Conn].
 type Conn struct {
-	net net.Conn
-	raw syscall.RawConn // nil: the plain way
+	net    net.Conn
+	raw    syscall.RawConn // nil: the plain way
+	secure *secure         // nil: what is read and written are the bytes of net
 
-	in  operation
-	out operation
-	see look
+	in    operation
+	out   operation
+	hasty atomic.Bool // writes give up rather than wait
+	see   look
 }
 
 // operation is a read or a write in progress. Its function is made once, so that a call allocates nothing.
@@ -44,8 +47,19 @@ type look struct {
 	try      func(fd uintptr)
 }
 
-// New takes over a connection.
+// looker is a connection that knows by itself whether the other side is there, aborter one that knows how to break, waiter one that can wait without a buffer.
+type (
+	looker  interface{ Look() Presence }
+	aborter interface{ Abort() }
+	waiter  interface{ WaitRead() error }
+)
+
+// New takes over a connection. One that is no socket, because it is a part of another connection, may have methods of its own for what only a socket can do in general: Look() Presence and Abort() as
+// Conn has them, and WaitRead() error, which returns nil when a Read would not wait. A deadline that has passed has to end its reads and writes with [os.ErrDeadlineExceeded].
 func New(c net.Conn) *Conn {
+	if conn, ok := c.(*Conn); ok {
+		return conn
+	}
 	conn := &Conn{net: c}
 	if sc, ok := c.(syscall.Conn); ok && rawSupported {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -60,11 +74,13 @@ func New(c net.Conn) *Conn {
 
 // Read reads what there is, and waits for the first byte. At the end of the stream it returns io.EOF.
 func (c *Conn) Read(p []byte) (int, error) {
-	if len(p) == 0 {
+	switch {
+	case len(p) == 0:
 		return 0, nil
-	}
-	if c.raw == nil {
-		return c.net.Read(p)
+	case c.secure != nil:
+		return c.secure.read(p)
+	case c.raw == nil:
+		return c.readPlain(p)
 	}
 	c.in.p, c.in.lending = p, false
 	return c.finishRead()
@@ -72,13 +88,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // ReadLent waits without a buffer, and borrows one when there is something to read: n bytes at its front, n > 0. On an error nothing is borrowed.
 func (c *Conn) ReadLent() (b *Buffer, n int, err error) {
-	if c.raw == nil {
-		b = Borrow()
-		if n, err = c.net.Read(b[:]); err != nil {
-			Return(b)
-			return nil, 0, err
-		}
-		return b, n, nil
+	switch {
+	case c.secure != nil:
+		return c.secure.readLent()
+	case c.raw == nil:
+		return c.readLentPlain()
 	}
 	c.in.lending = true
 	n, err = c.finishRead()
@@ -88,6 +102,30 @@ func (c *Conn) ReadLent() (b *Buffer, n int, err error) {
 		b = nil
 	}
 	return b, n, err
+}
+
+// readPlain reads from what is no socket. An error that comes with bytes comes again without them.
+func (c *Conn) readPlain(p []byte) (int, error) {
+	n, err := c.net.Read(p)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, err
+}
+
+func (c *Conn) readLentPlain() (*Buffer, int, error) {
+	if w, ok := c.net.(waiter); ok {
+		if err := w.WaitRead(); err != nil {
+			return nil, 0, err
+		}
+	}
+	b := Borrow()
+	n, err := c.readPlain(b[:])
+	if err != nil {
+		Return(b)
+		return nil, 0, err
+	}
+	return b, n, nil
 }
 
 func (c *Conn) finishRead() (int, error) {
@@ -108,10 +146,12 @@ func (c *Conn) finishRead() (int, error) {
 
 // Write writes all of p, or returns an error and how much was written.
 func (c *Conn) Write(p []byte) (int, error) {
-	if len(p) == 0 {
+	switch {
+	case len(p) == 0:
 		return 0, nil
-	}
-	if c.raw == nil {
+	case c.secure != nil:
+		return c.secure.write(p)
+	case c.raw == nil:
 		return c.net.Write(p)
 	}
 	c.out.p, c.out.n, c.out.err = p, 0, nil
@@ -128,7 +168,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 // Look tells, without waiting and without taking anything, whether the other side is still there. On platforms where that is not possible it says Quiet. One goroutine
 // at a time may look.
 func (c *Conn) Look() Presence {
+	if c.secure != nil {
+		return c.secure.look()
+	}
 	if c.raw == nil {
+		if l, ok := c.net.(looker); ok {
+			return l.Look()
+		}
 		return Quiet
 	}
 	if c.raw.Control(c.see.try) != nil {
@@ -140,20 +186,34 @@ func (c *Conn) Look() Presence {
 // longAgo is a deadline that has passed.
 var longAgo = time.Unix(1, 0)
 
-// Interrupt makes reads and writes fail with os.ErrDeadlineExceeded, those in progress and all later ones, until Resume.
-func (c *Conn) Interrupt() { _ = c.net.SetDeadline(longAgo) } // on a closed connection there is nothing to interrupt
+// Interrupt makes reads and writes fail with os.ErrDeadlineExceeded, those in progress and all later ones, until Resume. With TLS, a write that was in progress has left a part of a record behind, and
+// nothing can be written after it any more; reads, and writes that were only begun while interrupted, are as good as never tried.
+func (c *Conn) Interrupt() {
+	if c.secure != nil {
+		c.secure.interrupted.Store(true)
+	}
+	_ = c.net.SetDeadline(longAgo) // on a closed connection there is nothing to interrupt
+}
 
 // InterruptRead does so for reads only.
 func (c *Conn) InterruptRead() { _ = c.net.SetReadDeadline(longAgo) }
 
 // Resume undoes Interrupt.
-func (c *Conn) Resume() { _ = c.net.SetDeadline(time.Time{}) }
+func (c *Conn) Resume() {
+	_ = c.net.SetDeadline(time.Time{})
+	if c.secure != nil {
+		c.secure.interrupted.Store(false)
+	}
+}
 
 // Interrupted reports whether the error is that of an interrupted read or write.
 func Interrupted(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // CloseWrite ends the stream in our direction.
 func (c *Conn) CloseWrite() error {
+	if c.secure != nil {
+		return c.secure.closeWrite()
+	}
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
@@ -161,12 +221,21 @@ func (c *Conn) CloseWrite() error {
 }
 
 // Close closes both directions.
-func (c *Conn) Close() error { return c.net.Close() }
+func (c *Conn) Close() error {
+	if c.secure != nil {
+		return c.secure.close()
+	}
+	return c.net.Close()
+}
 
 // Abort closes so that the other side sees a broken connection and not an orderly end.
 func (c *Conn) Abort() {
-	if tcp, ok := c.net.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
+	switch below := c.net.(type) {
+	case aborter: // a socket under TLS is one
+		below.Abort()
+		return
+	case *net.TCPConn:
+		_ = below.SetLinger(0)
 	}
 	_ = c.net.Close()
 }
@@ -174,11 +243,47 @@ func (c *Conn) Abort() {
 // Pass moves up to limit bytes to another connection, in the kernel where both allow that, and waits for all of them or the end of the stream: fewer than limit without an error is
 // the end. What is moved is passed on as it comes.
 func (c *Conn) Pass(to *Conn, limit int64) (n int64, err error) {
+	if c.secure != nil || to.secure != nil {
+		return c.copy(to, limit)
+	}
 	return io.Copy(to.net, &io.LimitedReader{R: c.net, N: limit})
+}
+
+// copy is Pass by hand.
+func (c *Conn) copy(to *Conn, limit int64) (n int64, err error) {
+	b := Borrow()
+	defer Return(b)
+	for n < limit {
+		read, err := c.Read(b[:min(limit-n, BufferSize)])
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return n, nil
+			}
+			return n, err
+		}
+		written, err := to.Write(b[:read])
+		n += int64(written)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // RemoteAddr is the other side's address.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
+
+// LocalAddr is our own address.
+func (c *Conn) LocalAddr() net.Addr { return c.net.LocalAddr() }
+
+// SetDeadline is for users of a net.Conn; the data path calls Interrupt. With TLS nothing can be written any more after a write that took too long.
+func (c *Conn) SetDeadline(t time.Time) error { return c.net.SetDeadline(t) }
+
+// SetReadDeadline is SetDeadline for reads.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.net.SetReadDeadline(t) }
+
+// SetWriteDeadline is SetDeadline for writes.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.net.SetWriteDeadline(t) }
 
 // plain takes the allocation-heavy wrapping off the errors that occur in good order.
 func plain(err error) error {

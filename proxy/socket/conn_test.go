@@ -211,6 +211,38 @@ func TestConnectionsThatAreNoSockets(t *testing.T) {
 	require.NoError(t, c.CloseWrite())
 }
 
+// part is a connection that is a part of another one.
+type part struct {
+	net.Conn
+	waited, aborted bool
+}
+
+func (p *part) Look() Presence  { return Ready }
+func (p *part) Abort()          { p.aborted = true }
+func (p *part) WaitRead() error { p.waited = true; return nil }
+
+func TestConnectionsThatKnowByThemselves(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer far.Close()
+	defer near.Close()
+	p := &part{Conn: near}
+	c := New(p)
+	require.Same(t, c, New(c))
+	require.Equal(t, Ready, c.Look())
+	go func() { _, _ = far.Write([]byte("hello")) }()
+	b, n, err := c.ReadLent()
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(b[:n]))
+	Return(b)
+	require.True(t, p.waited)
+	c.Interrupt()
+	_, err = c.Read(make([]byte, 1))
+	require.True(t, Interrupted(err))
+	c.Abort()
+	require.True(t, p.aborted)
+}
+
 func TestReadingAllocatesNothing(t *testing.T) {
 	c, far := pair(t)
 	message := []byte("hello")

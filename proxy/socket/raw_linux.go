@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"os"
 	"syscall"
 	"unsafe"
 )
@@ -49,6 +50,10 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 			c.out.n += int(n)
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			if c.hasty.Load() {
+				c.out.err = os.ErrDeadlineExceeded
+				return true
+			}
 			return false
 		default:
 			c.out.err = errno

@@ -12,6 +12,9 @@ import (
 
 // health is what is known of the endpoints of all destinations. The zero value is ready.
 type health struct {
+	checks checks
+	total  ejectionCounts
+
 	mu      sync.Mutex
 	rosters map[string]*roster
 }
@@ -23,7 +26,7 @@ func (h *health) roster(d Destination) *roster {
 	defer h.mu.Unlock()
 	r := h.rosters[key]
 	if r == nil {
-		r = &roster{name: key}
+		r = &roster{name: key, total: &h.total}
 		if h.rosters == nil {
 			h.rosters = map[string]*roster{}
 		}
@@ -55,8 +58,10 @@ type roster struct {
 	version atomic.Uint64 // counts the changes of who may be used
 	turn    atomic.Uint64 // of roundRobin
 	count   ejectionCounts
+	total   *ejectionCounts // of all destinations
 
 	mu      sync.Mutex
+	groups  []*Group           // in force
 	members map[string]*member // by address
 	ejected []*member
 }
@@ -72,6 +77,9 @@ type member struct {
 	since    time.Duration // when it was seen first, or passed its check after it had not
 	ejection ejection
 	verdict  verdict
+	asking   *asking // nil: nobody asks
+	checkErr error   // of the last answer
+	gone     bool    // no configuration in force has it
 }
 
 // join makes the members for a group's endpoints that are new.
@@ -90,6 +98,94 @@ func (r *roster) join(g *Group) {
 			r.members[address] = m
 		}
 		e.state = m
+	}
+	if g.check != nil && slices.ContainsFunc(r.groups, func(g *Group) bool { return g.check == nil }) {
+		r.presume()
+	}
+}
+
+// presume lets endpoints stay in use that were before there was a check, until they have answered it.
+func (r *roster) presume() {
+	for _, g := range r.groups {
+		for _, e := range g.Endpoints {
+			if e.state.verdict == unasked {
+				e.state.verdict = passed
+			}
+		}
+	}
+}
+
+// Follow makes the groups those in force. Checks of endpoints that they want go on as they are, or begin; others end. What is known of endpoints that are not in them is forgotten.
+// A group whose policy has a health check gets no traffic before.
+func (ps *Pools) Follow(groups []*Group) { ps.health.follow(groups) }
+
+func (h *health) follow(groups []*Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	by := map[*roster][]*Group{}
+	for _, g := range groups {
+		by[g.roster] = append(by[g.roster], g)
+	}
+	for key, r := range h.rosters {
+		if by[r] == nil {
+			r.follow(nil, h)
+			delete(h.rosters, key)
+		}
+	}
+	for r, groups := range by {
+		r.follow(groups, h)
+	}
+}
+
+// follow makes the groups those of the destination that are in force.
+func (r *roster) follow(groups []*Group, h *health) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.groups = groups
+	had := r.members
+	r.members = make(map[string]*member, len(had))
+	for _, g := range groups {
+		for _, e := range g.Endpoints {
+			address := mesh.HostPort(e.Address, e.Port)
+			if r.members[address] == nil {
+				r.members[address] = e.state
+				r.check(e, &h.checks)
+			}
+		}
+	}
+	for address, m := range had {
+		if r.members[address] != m {
+			m.leave()
+		}
+	}
+	r.ejected = slices.DeleteFunc(r.ejected, func(m *member) bool { return m.gone })
+}
+
+// check lets an endpoint be asked what its group wants to know.
+func (r *roster) check(e *Endpoint, cs *checks) {
+	m, want := e.state, e.group.check
+	m.gone = false
+	if m.asking != nil && want != nil && m.asking.check.same(want) {
+		return
+	}
+	if m.asking != nil {
+		m.asking.end()
+		m.asking, m.checkErr = nil, nil
+	}
+	if want != nil {
+		m.asking = cs.begin(want, e, r, e.group.opts)
+	} else {
+		m.verdict = unasked
+	}
+}
+
+// leave forgets what would go on.
+func (m *member) leave() {
+	m.gone = true
+	m.ejection.active = false
+	if m.asking != nil {
+		m.asking.end()
+		m.asking = nil
 	}
 }
 

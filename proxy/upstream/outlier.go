@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"cmp"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -70,8 +71,8 @@ func newDetector(o *mesh.OutlierDetection) *detector {
 	return d
 }
 
-// tick is how many intervals have ended by a time. Only at their ends do endpoints come back, and are earlier ejections forgiven, as in Envoy; nothing runs for that: it is worked out when somebody looks.
-func (d *detector) tick(now time.Duration) int64 { return int64(now / d.Interval) }
+// tick is the first end of an interval at a time or behind it. Only then do endpoints come back, and are earlier ejections forgiven, as in Envoy; nothing runs for that: it is worked out when somebody looks.
+func (d *detector) tick(t time.Duration) time.Duration { return (t + d.Interval - 1) / d.Interval }
 
 // streak counts failures in a row.
 type streak struct{ n atomic.Uint32 }
@@ -122,8 +123,8 @@ func (e *Endpoint) fail(kind Ejection) {
 type ejection struct {
 	active bool
 	until  time.Duration // the end of it, when active
-	ended  int64         // the tick of the end of the last one
-	times  int64         // how many times BaseEjection it lasts; forgiven one by one for each tick without
+	last   time.Duration // the end of the last one, early or not
+	times  int64         // how many times BaseEjection it lasts; forgiven one by one, at each end of an interval that was free of it
 	total  int           // ever
 }
 
@@ -134,17 +135,19 @@ func (r *roster) eject(e *Endpoint, kind Ejection, threshold uint32) {
 	g, m := e.group, e.state
 	now := g.opts.Now()
 	r.readmit(now)
-	if m.fails[kind].n.Load() < threshold || m.ejection.active {
+	if m.fails[kind].n.Load() < threshold || m.ejection.active || m.gone {
 		return
 	}
 	m.fails[kind].end()
 	if !g.mayEject(len(r.ejected)) {
 		r.count.overflows.Add(1)
+		r.total.overflows.Add(1)
 		return
 	}
 	m.ejection.begin(g.outlier, now)
 	r.ejected = append(r.ejected, m)
 	r.count.ejections[kind].Add(1)
+	r.total.ejections[kind].Add(1)
 	r.version.Add(1)
 }
 
@@ -155,33 +158,35 @@ func (g *Group) mayEject(already int) bool {
 
 // begin works out how long the ejection lasts (Envoy's formula): longer each time, unless there was peace in between.
 func (x *ejection) begin(d *detector, now time.Duration) {
-	tick := d.tick(now)
 	if x.total > 0 {
-		x.times = max(0, x.times-max(0, tick-x.ended))
+		x.times = max(0, x.times-max(0, int64(now/d.Interval-d.tick(x.last))))
 	}
 	if time.Duration(x.times)*d.BaseEjection < d.MaxEjection+d.BaseEjection {
 		x.times++
 	}
-	length := min(time.Duration(x.times)*d.BaseEjection, d.MaxEjection)
 	x.active = true
-	x.ended = d.tick(now + length + d.Interval - 1)
-	x.until = time.Duration(x.ended) * d.Interval
+	x.until = d.tick(now+min(time.Duration(x.times)*d.BaseEjection, d.MaxEjection)) * d.Interval
+	x.last = x.until
 	x.total++
 }
 
 // readmit ends the ejections that are over. The caller holds the lock.
 func (r *roster) readmit(now time.Duration) {
-	kept := r.ejected[:0]
-	for _, m := range r.ejected {
-		if now < m.ejection.until {
-			kept = append(kept, m)
-			continue
+	r.readmitIf(func(m *member) bool { return now >= m.ejection.until })
+}
+
+func (r *roster) readmitIf(over func(*member) bool) {
+	before := len(r.ejected)
+	r.ejected = slices.DeleteFunc(r.ejected, func(m *member) bool {
+		if !over(m) {
+			return false
 		}
 		m.readmit()
+		return true
+	})
+	if len(r.ejected) < before {
 		r.version.Add(1)
 	}
-	clear(r.ejected[len(kept):])
-	r.ejected = kept
 }
 
 // readmit takes an endpoint into use again, with a clean slate but for the number of its ejections.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -17,6 +18,7 @@ type Options struct {
 	Dial        func(ctx context.Context, address string) (net.Conn, error) // default: TCP
 	IdleTimeout time.Duration                                               // of an unused connection; default 30 s, below what servers allow (nginx: 75 s, our own listeners: 60 s)
 	MaxIdle     int                                                         // unused connections to an endpoint; default 1024, Envoy's limit of all
+	Chance      func() mesh.Draw                                            // the jitter between health checks; default: random. It is called concurrently
 }
 
 // Pools holds the connections to all endpoints, by address. It is safe for concurrent use.
@@ -42,6 +44,9 @@ func NewPools(opts Options) *Pools {
 		opts.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}
+	}
+	if opts.Chance == nil {
+		opts.Chance = func() mesh.Draw { return mesh.Draw(rand.Uint64()) }
 	}
 	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, 30*time.Second)
 	opts.MaxIdle = cmp.Or(opts.MaxIdle, 1024)
@@ -93,8 +98,9 @@ func (ps *Pools) Retain(used map[*Pool]bool) {
 	}
 }
 
-// Close retires all pools.
+// Close retires all pools, and ends all health checks.
 func (ps *Pools) Close() {
+	ps.health.checks.close()
 	ps.mu.Lock()
 	ps.closed = true
 	ps.mu.Unlock()

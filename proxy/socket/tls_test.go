@@ -22,7 +22,7 @@ func agreement(t testing.TB, version uint16) (client, server *tls.Config) {
 	t.Helper()
 	ca := certtest.NewAuthority(t)
 	server = &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, "backend").Certificate}, MaxVersion: version}
-	return &tls.Config{RootCAs: ca.Pool, ServerName: "backend", MaxVersion: version}, server
+	return &tls.Config{RootCAs: ca.Pool, ServerName: "backend", MaxVersion: version, ClientSessionCache: tls.NewLRUClientSessionCache(1)}, server // a client that keeps none is sent no tickets
 }
 
 // sockets are the two ends of a connection.

@@ -13,6 +13,7 @@ func (s *Scenario) applyDefaults() {
 	}
 	orDefault(&s.Namespace, "default")
 	orDefault(&s.Timeout, 5*time.Minute)
+	orDefault(&s.OutboundTrafficPolicy.Mode, RegistryOnly)
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		svc := s.Services[name]
 		orDefault(&svc.Protocol, "http")

@@ -108,6 +108,7 @@ func (s *Scenario) readFiles(d *decoder, folder fs.FS) {
 	for _, name := range slices.Sorted(maps.Keys(s.External)) {
 		manifest(join("external", name), &s.External[name].Run)
 	}
+	s.readNamed(folder)
 	r.jobs("setup", s.Setup)
 	r.jobs("teardown", s.Teardown)
 }

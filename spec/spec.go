@@ -42,7 +42,10 @@ type Scenario struct {
 	Services map[string]*Service `yaml:"services" spec:"required,name"`
 	// Plain services outside the mesh, by name: no sidecar, no identity.
 	External map[string]*External `yaml:"external" spec:"name"`
-	// Mesh rules: Istio VirtualService, DestinationRule and Gateway documents, inline or by file.
+	// What workloads may reach outside the mesh. Default: what the rules allow.
+	OutboundTrafficPolicy OutboundTrafficPolicy `yaml:"outboundTrafficPolicy"`
+	// Mesh rules, inline or by file: Istio's VirtualService, DestinationRule, ServiceEntry and Gateway, Secrets with certificates for it, the old EgressRule, and the HealthCheckPolicy and RateLimitPolicy of
+	// meshtest.dev/v1.
 	Rules []Rule `yaml:"rules"`
 	// What is run before the load, in order. Commands run before anything is started; a job, and everything after the first one, when the mesh stands.
 	Setup []Hook `yaml:"setup"`
@@ -56,6 +59,9 @@ type Scenario struct {
 	Faults []Fault `yaml:"faults"`
 	// What must hold for the run to pass. Without it, a roll-out is expected to be promoted.
 	Expect *Expect `yaml:"expect"`
+
+	// Files are the texts of the files that rules name, such as certificates, by the names that the rules say; those that cannot be read are missing.
+	Files map[string][]byte `yaml:"-"`
 
 	source *source
 }
@@ -93,7 +99,7 @@ type Version struct {
 	Readiness Readiness `yaml:"readiness"`
 }
 
-// External is a plain service outside the mesh.
+// External is a plain service outside the mesh. Workloads reach it when a ServiceEntry or an EgressRule among the rules names it, or the outbound traffic policy is ALLOW_ANY.
 type External struct {
 	// Port of the service. In the local environment without root it must be 1024 or more.
 	Port int `yaml:"port" spec:"required,min=1,max=65535"`
@@ -159,7 +165,7 @@ type Hook struct {
 // Rule is mesh configuration: a file of documents or one inline document. After loading it holds the documents themselves, so that readers need not care where they
 // stood.
 type Rule struct {
-	// YAML file with one or more Istio documents, relative to the scenario's folder, which it may not leave.
+	// YAML file with one or more documents of rules, relative to the scenario's folder, which it may not leave.
 	File string `yaml:"file"`
 
 	// Documents are the parsed documents of the file, or the inline one.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/fixtures/observability"
 	"meshtest.dev/meshtest/internal/testbin"
 	"meshtest.dev/meshtest/internal/testprom"
 	"meshtest.dev/meshtest/metrics/promql"
@@ -117,16 +118,11 @@ func (r *standing) end(t *testing.T) (reports.Report, map[string]float64) {
 	return report, byStatus
 }
 
-// A real Prometheus scrapes a run, and has counted each request that the load sent, by what was answered.
+// A real Prometheus scrapes a run, and has counted each request that the load sent, by what was answered. Grafana's panels show something.
 func TestPrometheusScrapesARun(t *testing.T) {
 	testprom.Need(t)
 	r := keep(t, "fail-header-cascade")
-	prometheus := promqlOf(t, testprom.Start(t, fmt.Sprintf(`
-global: {scrape_interval: 250ms, scrape_timeout: 250ms}
-scrape_configs:
-- job_name: meshtest
-  http_sd_configs: [{url: %q, refresh_interval: 250ms}]
-`, r.targets)))
+	prometheus := promqlOf(t, testprom.Start(t, observability.Prometheus(r.targets, 250*time.Millisecond)))
 	r.loadOver(t)
 	over := time.Now()
 	all := func(query string) []promql.Series {
@@ -140,6 +136,12 @@ scrape_configs:
 			return s.Points[0].V < float64(over.Add(time.Second).UnixMilli())/1000
 		})
 	})
+	for _, q := range observability.Queries(time.Minute) {
+		found := all(q.Expr)
+		if q.Needs == observability.AnyHTTP {
+			require.NotEmpty(t, found, "dashboard %s, panel %s: %s", q.Dashboard, q.Panel, q.Expr)
+		}
+	}
 	edge := all(`istio_requests_total{source_workload="edge"}`)
 	byCode := numbers(all(`sum by (response_code) (istio_requests_total{reporter="source",source_workload="edge"})`), "response_code")
 	bySource := numbers(all(`sum by (destination_service_name) (istio_requests_total{reporter="source"})`), "destination_service_name")

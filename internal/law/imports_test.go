@@ -61,6 +61,7 @@ var mayImport = []rule{
 	{"reports", []string{"journal", "internal/hist"}},
 	{"scenarios", nil},
 	{"fixtures", nil},
+	{"fixtures/observability/...", []string{"fixtures/observability/..."}},
 }
 
 // A command may import what its row says; all commands may import internal/version.

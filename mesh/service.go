@@ -281,7 +281,7 @@ type RateLimit struct {
 	Headers  bool          `json:"headers,omitempty"` // answers say how much is left, by x-ratelimit-limit, -remaining and -reset (seconds)
 }
 
-// OutboundPort takes the workload's traffic to one port of an upstream, whatever authority the request carries.
+// OutboundPort takes the workload's traffic to one port of an upstream, whatever authority the request carries. Where only what is known may be reached, the upstream may be unknown: the traffic is refused.
 type OutboundPort struct {
 	Bind     string   `json:"bind"` // IP:port
 	Host     string   `json:"host"` // fully qualified upstream

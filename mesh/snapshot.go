@@ -79,8 +79,9 @@ func (s *Snapshot) Validate() []error {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Inbound)) {
-		for _, out := range s.Inbound[name].Outbound {
-			if s.Services[out.Host] == nil {
+		in := s.Inbound[name]
+		for _, out := range in.Outbound {
+			if s.Services[out.Host] == nil && in.Unknown != RegistryOnly { // which refuses it
 				errs = append(errs, fmt.Errorf("inbound %s: no such upstream: %s", name, out.Host))
 			}
 		}

@@ -184,13 +184,18 @@ func (s *stream) goOn() {
 // directOnward finds out whether a captured connection of which nothing is known goes on to where it was going, or why not.
 func (s *stream) directOnward() (refused string) {
 	if s.role.way == capturedOutWay && s.role.captured.refuse {
-		told := s.srv.opts.Metrics.Connections(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: blackHole})
-		told.Opened()
-		told.Closed(uint32(FlagNoCluster))
-		return reasonUnknownAddress
+		return s.blackHole()
 	}
 	s.goOnward()
 	return ""
+}
+
+// blackHole counts a connection to what is not known as Istio does.
+func (s *stream) blackHole() (refused string) {
+	told := s.srv.opts.Metrics.Connections(telemetry.Traffic{Reporter: telemetry.Source, Source: telemetry.PeerOf(*s.caller()), Host: blackHole})
+	told.Opened()
+	told.Closed(uint32(FlagNoCluster))
+	return reasonUnknownAddress
 }
 
 // outside is whoever the mesh does not know.

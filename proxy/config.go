@@ -73,6 +73,7 @@ type role struct {
 	host     string       // fully qualified; "" where the authority of each request says it
 	port     int          // of the service
 	table    *route.Table // outbound; nil: nothing is known of the host
+	refused  bool         // because nothing is known of it, and only what is known may be reached
 	app      *destination // inbound
 	received [numKinds]*telemetry.Receiver
 	unrouted *records  // of requests that no rule takes
@@ -274,6 +275,7 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 	for _, l := range in.Outbound {
 		r := &role{way: outboundWay, edge: in.Trusted, host: l.Host, port: l.Port, table: c.next.router.Table(l.Host, l.Port)}
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(l.Host)}, "", 0)
+		r.refused = r.table == nil && in.Unknown == mesh.RegistryOnly
 		at := place{l.Bind, outboundWay}
 		c.gateway(at, r)
 		c.listener(at, r, l.Protocol)

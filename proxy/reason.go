@@ -6,7 +6,7 @@ import "meshtest.dev/meshtest/proxy/ratelimit"
 // (http1.Reasons), and an injected fault has the filter's.
 const (
 	ReasonNoRoute        = "no_route"              // 404 NR: no rule of the host takes the request
-	ReasonUnknownHost    = "unknown_host"          // 502 NC: nothing is known by that authority (through the http_proxy listener, or captured where only what is known may be reached)
+	ReasonUnknownHost    = "unknown_host"          // 502 NC: nothing is known by that authority, and only what is known may be reached
 	ReasonNoDestination  = "no_destination"        // 503 NC: the rule leads to a host or subset that does not exist
 	ReasonNoHealthy      = "no_healthy_upstream"   // 503 UH: no endpoint of the destination is healthy
 	ReasonConnectFailure = "connect_failure"       // 503 UF: the endpoint refused the connection
@@ -31,5 +31,5 @@ const (
 	reasonHandshake      = "tls_handshake"         // counter only
 	reasonIdle           = "idle"                  // counter only
 	reasonNotRedirected  = "not_redirected"        // counter only: somebody connected to the listener for captured traffic itself, and carrying that on would come back to it
-	reasonUnknownAddress = "unknown_address"       // counter only: captured TCP to where nothing is known, where only what is known may be reached
+	reasonUnknownAddress = "unknown_address"       // counter only: TCP to where nothing is known, and only what is known may be reached
 )

@@ -122,6 +122,8 @@ func (s *stream) route(table *route.Table) {
 	s.hit = table.Lookup(&s.req)
 	rule := s.hit.Rule
 	switch {
+	case table == nil && s.role.refused:
+		s.local(502, ReasonUnknownHost, FlagNoCluster)
 	case table == nil:
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 	case rule == nil:

@@ -87,6 +87,8 @@ func (s *stream) directTCP() (refused string) {
 		return ""
 	case s.role.way.captured():
 		return s.directOnward()
+	case s.role.refused:
+		return s.blackHole()
 	}
 	s.hit = s.role.table.Lookup(&s.req) // an empty request: only rules that ask nothing of it take it
 	rule := s.hit.Rule

@@ -47,6 +47,13 @@ type Match struct {
 	SNI []string `json:"sni,omitempty"`
 }
 
+// TakesAll reports whether every request or connection satisfies the match: it has no condition, but perhaps one on the path that every path meets.
+func (m Match) TakesAll() bool {
+	root := func(prefix *string) bool { return prefix != nil && *prefix == "/" }
+	return (m.Path == nil || root(m.Path.Prefix) || root(m.Path.PathPrefix)) && m.Method == nil && m.Authority == nil && m.SourceNamespace == "" && m.Port == 0 &&
+		len(m.Hosts)+len(m.Headers)+len(m.WithoutHeaders)+len(m.Query)+len(m.SourceLabels)+len(m.SNI) == 0
+}
+
 // StringMatch is one test of a string; exactly one field is set. Regex is RE2 and must match the whole string.
 type StringMatch struct {
 	Exact  *string `json:"exact,omitempty"`

@@ -55,9 +55,12 @@ func (h hosts) want() string {
 	return "one of the hosts " + strings.Join(all, ", ")
 }
 
-// nameOf is the host of an authority, without port, brackets and the dot at its end.
+// nameOf is the host of an authority, without port, brackets and the dot at its end; nil when what follows the colon is no port.
 func nameOf(authority []byte) []byte {
-	name, _ := splitAuthority(authority)
+	name, port := splitAuthority(authority)
+	if port < 0 {
+		return nil
+	}
 	return name
 }
 

@@ -3,6 +3,7 @@ package route
 import (
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -63,7 +64,8 @@ func naiveMatch(m *mesh.Match, port int, caller mesh.Workload, v *View) bool {
 	if !naiveContext(m, port, caller) || m.SNI != nil {
 		return false
 	}
-	if name, _, _ := strings.Cut(v.Authority, ":"); m.Hosts != nil && !naiveHost(m.Hosts, strings.TrimSuffix(name, ".")) {
+	name, number, there := strings.Cut(v.Authority, ":")
+	if port, err := strconv.ParseUint(number, 10, 16); m.Hosts != nil && (there && (err != nil || port == 0) || !naiveHost(m.Hosts, strings.TrimSuffix(name, "."))) {
 		return false
 	}
 	path := naiveText

@@ -139,7 +139,7 @@ func (d dice) table(routes int) *mesh.RouteTable {
 }
 
 func (d dice) request() *View {
-	v := &View{Method: d.one("GET", "POST", "get"), URLPath: d.path(), Authority: d.host() + d.one("", ":80", ".")}
+	v := &View{Method: d.one("GET", "POST", "get"), URLPath: d.path(), Authority: d.host() + d.one("", ":80", ".", ":x")}
 	for range d.IntN(4) {
 		name := d.one(headerNames...)
 		if d.IntN(3) == 0 {

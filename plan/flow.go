@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"math"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -147,12 +148,12 @@ func (b *builder) follow(table *mesh.RouteTable, caller string, l spec.Stream, h
 	out.route = route
 	var sum float64
 	for _, d := range route.Split {
-		if d.Host == host {
+		if d.Host == host && d.Refuse == 0 {
 			sum += float64(d.Weight)
 		}
 	}
 	for _, d := range route.Split {
-		if d.Host != host || d.Weight == 0 {
+		if d.Host != host || d.Weight == 0 || d.Refuse != 0 {
 			continue
 		}
 		for version, part := range b.subsetShares(d) {
@@ -211,7 +212,7 @@ func (b *builder) meets(m mesh.Match, caller string, l spec.Stream) bool {
 			return false
 		}
 	}
-	if len(m.SourceLabels) > 0 && m.SourceLabels[mesh.LabelApp] != caller {
+	if len(m.SourceLabels) > 0 && m.SourceLabels[mesh.LabelApp] != caller || m.SourceNamespace != "" && m.SourceNamespace != b.namespaceOf(caller) {
 		return false
 	}
 	path, _, _ := strings.Cut(l.Path, "?")
@@ -223,10 +224,30 @@ func (b *builder) meets(m mesh.Match, caller string, l spec.Stream) bool {
 			return false
 		}
 	}
-	if m.Authority != nil && (caller != spec.EdgeName || l.Gateway == "" || !holds(m.Authority, l.Host)) {
+	if known := caller == spec.EdgeName && l.Gateway != ""; m.Authority != nil && !(known && holds(m.Authority, l.Host)) || len(m.Hosts) > 0 && !(known && isHost(m.Hosts, l.Host)) {
 		return false
 	}
-	return len(m.Query) == 0
+	return len(m.Query) == 0 && len(m.SNI) == 0
+}
+
+// namespaceOf is the namespace of a caller; the edge is the mesh's own.
+func (b *builder) namespaceOf(caller string) string {
+	if caller == spec.EdgeName {
+		return mesh.DefaultNamespace
+	}
+	return b.plan.Namespace
+}
+
+// isHost reports whether an authority names one of the hosts.
+func isHost(hosts []string, authority string) bool {
+	name := strings.ToLower(authority)
+	if host, _, err := net.SplitHostPort(name); err == nil {
+		name = host
+	}
+	return slices.ContainsFunc(hosts, func(host string) bool {
+		suffix, wildcard := strings.CutPrefix(host, "*")
+		return name == host || wildcard && len(name) > len(suffix) && strings.HasSuffix(name, suffix)
+	})
 }
 
 func passes(t mesh.HeaderTest, value string) bool { return t.Present || holds(t.Value, value) }
@@ -239,6 +260,9 @@ func holds(m *mesh.StringMatch, value string) bool {
 		return value == *m.Exact
 	case m.Prefix != nil:
 		return strings.HasPrefix(value, *m.Prefix)
+	case m.PathPrefix != nil:
+		rest, ok := strings.CutPrefix(value, strings.TrimSuffix(*m.PathPrefix, "/"))
+		return ok && (rest == "" || rest[0] == '/')
 	case m.Regex != nil:
 		re, err := regexp.Compile("^(?:" + *m.Regex + ")$")
 		return err == nil && re.MatchString(value)

@@ -92,7 +92,7 @@ func (b *builder) lintSubsets() {
 	for _, name := range slices.Sorted(maps.Keys(snap.Routes)) {
 		for _, r := range snap.Routes[name].Routes {
 			for _, d := range r.Split {
-				if len(b.subsetShares(d)) == 0 {
+				if d.Refuse == 0 && len(b.subsetShares(d)) == 0 {
 					b.warn("MT1511", "rules", "correct the subset's labels: instances have app and version",
 						"the route %s leads to the subset %s of %s, which selects no instance", r.Name, d.Subset, mesh.LogicalName(d.Host))
 				}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"meshtest.dev/meshtest/mesh"
-	"meshtest.dev/meshtest/mesh/istio"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -119,7 +118,7 @@ func (s Split) attach(table *mesh.RouteTable) (*mesh.RouteTable, error) {
 		}
 		return next, nil
 	}
-	next.Routes = append(next.Routes, mesh.Route{Name: SplitRouteName, Origin: OriginRollout, Split: arms, Retry: istio.DefaultRetry()})
+	next.Routes = append(next.Routes, mesh.Route{Name: SplitRouteName, Origin: OriginRollout, Split: arms, Retry: mesh.DefaultRetry()})
 	return next, nil
 }
 
@@ -133,10 +132,7 @@ func (s Split) among(r mesh.Route) bool {
 
 // catchAll reports whether a route takes every request that comes to it.
 func catchAll(r mesh.Route) bool {
-	return len(r.Matches) == 0 || slices.ContainsFunc(r.Matches, func(m mesh.Match) bool {
-		onlyRoot := m.Path != nil && m.Path.Prefix != nil && *m.Path.Prefix == "/"
-		return (m.Path == nil || onlyRoot) && m.Method == nil && m.Authority == nil && len(m.Headers)+len(m.WithoutHeaders)+len(m.Query)+len(m.SourceLabels) == 0 && m.Port == 0
-	})
+	return len(r.Matches) == 0 || slices.ContainsFunc(r.Matches, mesh.Match.TakesAll)
 }
 
 // headerMatches is a step's condition as the mesh says it; nil when the step removes the route.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 // binding is what one VirtualService says about one of its hosts at one port of a gateway.
 type binding struct {
 	admitted []string // what of the host the gateway serves
+	section  section
 	routes   []mesh.Route
 }
 
@@ -51,8 +51,8 @@ func (o *object) gatewayKey(name string) string {
 	return o.namespace + "/" + name
 }
 
-// bind binds a VirtualService to each port of a gateway that serves any of its hosts.
-func (c *compiler) bind(o *object, spec *networking.VirtualService, g *gateway) {
+// bind binds a VirtualService to each port of a gateway that serves any of its hosts and takes any of its routes.
+func (c *compiler) bind(o *object, spec *networking.VirtualService, g *gateway, used map[section]bool) {
 	for i, name := range spec.GetHosts() {
 		path := index(join(o.path, "hosts"), i)
 		if !validHost(name) {
@@ -72,14 +72,31 @@ func (c *compiler) bind(o *object, spec *networking.VirtualService, g *gateway) 
 				continue
 			}
 			anywhere = true
+			at := g.place(port, admitted, spec.GetHosts())
+			s := sectionOf(at.protocol)
+			if !s.in(spec) {
+				continue
+			}
+			used[s] = true
 			var routes []mesh.Route
-			o.once(func() { routes = c.routes(o, spec, place{g.key(), port, admitted}) })
-			g.bound[port][host] = append(g.bound[port][host], binding{admitted, routes})
+			o.once(func() { routes = c.routes(o, spec, at) })
+			g.bound[port][host] = append(g.bound[port][host], binding{admitted, s, routes})
 		}
 		if !anywhere && !g.hasProblem(g.path) {
 			o.problem(CodeReference, path, "hosts of both must overlap, and its namespaces allow this one", "the gateway %s does not serve %s", g.key(), name)
 		}
 	}
+}
+
+// place is a port of the gateway, and what it serves there of a document's hosts.
+func (g *gateway) place(port int, hosts, names []string) place {
+	at := place{gateway: g.key(), port: port, hosts: hosts, names: names}
+	for _, s := range g.servers {
+		if s.port.Number == port {
+			at.protocol, at.https = s.port.Protocol, s.port.TLS != nil && s.port.Protocol.IsHTTP()
+		}
+	}
+	return at
 }
 
 // merge puts the rules for all hosts of a port in order: of the most specific host first, for a host in the order of the documents, and rules that take everything after those that do
@@ -94,8 +111,9 @@ func (g *gateway) merge(hosts map[string][]binding) []mesh.Route {
 			routes = append(routes, effective(b.routes)...)
 		}
 		slices.SortStableFunc(routes, func(a, b mesh.Route) int { return cmp.Compare(takesAll(a), takesAll(b)) })
+		kind := hosts[host][0].section // which is that of the port
 		covers := func(wide string) bool { return includes(wide, host) }
-		if (len(routes) == 0 || takesAll(routes[len(routes)-1]) == 0) && slices.ContainsFunc(ordered[i+1:], covers) {
+		if kind == "http" && (len(routes) == 0 || takesAll(routes[len(routes)-1]) == 0) && slices.ContainsFunc(ordered[i+1:], covers) {
 			routes = append(routes, mesh.Route{Name: "not-found", Origin: g.origin(), Direct: &mesh.DirectResponse{Status: http.StatusNotFound}})
 		}
 		var admitted []string
@@ -104,7 +122,14 @@ func (g *gateway) merge(hosts map[string][]binding) []mesh.Route {
 		}
 		for _, r := range effective(routes) {
 			r.Name = free(r.Name, host, taken)
-			r.Matches = forHosts(r.Matches, admitted)
+			switch kind {
+			case "http":
+				r.Matches = forHosts(r.Matches, admitted)
+			case "tls":
+				if r.Matches = forNames(r.Matches, admitted); len(r.Matches) == 0 {
+					continue // it is for names that the gateway does not serve
+				}
+			}
 			out = append(out, r)
 		}
 	}
@@ -121,19 +146,10 @@ func effective(routes []mesh.Route) []mesh.Route {
 	return routes
 }
 
-// takesAll is 1 for a route that takes every request of its host, else 0.
+// takesAll is 1 for a route that takes every request or connection of its host, else 0.
 func takesAll(r mesh.Route) int {
-	if len(r.Matches) == 0 {
+	if len(r.Matches) == 0 || slices.ContainsFunc(r.Matches, mesh.Match.TakesAll) {
 		return 1
-	}
-	for _, m := range r.Matches {
-		root := m.Path != nil && m.Path.Prefix != nil && *m.Path.Prefix == "/"
-		if m.Path == nil || root {
-			m.Path = nil
-			if m.Method == nil && m.Authority == nil && len(m.Headers)+len(m.WithoutHeaders)+len(m.Query)+len(m.SourceLabels) == 0 && m.Port == 0 {
-				return 1
-			}
-		}
 	}
 	return 0
 }
@@ -162,55 +178,45 @@ func free(name, host string, taken map[string]bool) string {
 	return try
 }
 
-// forHosts adds to each match that the authority is one of the hosts. A match with a test of its own for the authority has been chosen to fit by fits.
+// forHosts adds to each match that the authority names one of the hosts.
 func forHosts(matches []mesh.Match, hosts []string) []mesh.Match {
-	test := authority(hosts)
-	if test == nil {
+	if slices.Contains(hosts, "*") {
 		return matches
 	}
+	slices.Sort(hosts)
+	hosts = slices.Compact(hosts)
 	if len(matches) == 0 {
-		return []mesh.Match{{Authority: test}}
+		return []mesh.Match{{Hosts: hosts}}
 	}
 	out := slices.Clone(matches)
 	for i := range out {
-		if out[i].Authority == nil {
-			out[i].Authority = test
-		}
+		out[i].Hosts = hosts
 	}
 	return out
 }
 
-// authority is the test of a request's authority for any of the hosts, in any case and with any port; nil when there is nothing to test.
-func authority(hosts []string) *mesh.StringMatch {
-	if len(hosts) == 0 {
-		return nil
+// forNames narrows the server names of each match to the hosts. What is left without any is left out.
+func forNames(matches []mesh.Match, hosts []string) []mesh.Match {
+	if slices.Contains(hosts, "*") {
+		return matches
 	}
-	var tests []string
-	for _, h := range hosts {
-		switch suffix, wildcard := strings.CutPrefix(h, "*"); {
-		case suffix == "":
-			return nil
-		case wildcard:
-			tests = append(tests, "[^:]+"+regexp.QuoteMeta(suffix))
-		default:
-			tests = append(tests, regexp.QuoteMeta(h))
+	var out []mesh.Match
+	for _, m := range matches {
+		var names []string
+		for _, host := range hosts {
+			if m.SNI == nil {
+				names = append(names, host)
+			}
+			for _, name := range m.SNI {
+				if both := overlap(host, name); both != "" {
+					names = append(names, both)
+				}
+			}
+		}
+		slices.Sort(names)
+		if m.SNI = slices.Compact(names); len(m.SNI) > 0 {
+			out = append(out, m)
 		}
 	}
-	slices.Sort(tests)
-	text := "(?i)(?:" + strings.Join(slices.Compact(tests), "|") + `)(?::\d+)?`
-	return &mesh.StringMatch{Regex: &text}
-}
-
-// fits reports whether a match's own test of the authority can hold for the hosts that a gateway serves. Only an exact one can be told; the others are reported.
-func (o *object) fits(path string, test *mesh.StringMatch, hosts []string) bool {
-	all := authority(hosts)
-	switch {
-	case test == nil || all == nil:
-		return true
-	case test.Exact == nil:
-		o.problem(CodeNotHonoured, path, "exact, or narrower hosts", "a gateway compares the authority with hosts already: a prefix or regex beside them is not honoured")
-		return false
-	default:
-		return regexp.MustCompile(`\A(?:` + *all.Regex + `)\z`).MatchString(*test.Exact)
-	}
+	return out
 }

@@ -203,7 +203,7 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 	case host == "":
 		o.problem(CodeInvalid, path, "", "a host is needed")
 		return nil
-	case strings.Contains(host, "*"):
+	case strings.Contains(host, "*") && c.rules.Services[strings.ToLower(host)] == nil: // no ServiceEntry is for it
 		o.problem(CodeNotHonoured, path, "name each host", "a wildcard host is not honoured yet")
 		return nil
 	}

@@ -81,8 +81,8 @@ spec:
 	require.Equal(t, &mesh.Service{Host: host, Ports: []mesh.Port{{Name: "http", Number: 80, Protocol: mesh.HTTP}, {Name: "http-alt", Number: 8080, Protocol: mesh.HTTP}}}, rules.Services[host])
 	require.Len(t, rules.Routes, 2, "and none for reviews: the document is not for sidecars")
 	require.Equal(t, &mesh.RouteTable{Host: host, Port: 80, Routes: []mesh.Route{{
-		Name: "all", Origin: "VirtualService default/x", Retry: istio.DefaultRetry(), Split: []mesh.Destination{{Host: reviews, Port: 9080, Weight: 100}},
-		Matches: []mesh.Match{{Authority: &mesh.StringMatch{Regex: ptr(`(?i)(?:a\.example\.com|b\.example\.com)(?::\d+)?`)}}},
+		Name: "all", Origin: "VirtualService default/x", Retry: mesh.DefaultRetry(), Split: []mesh.Destination{{Host: reviews, Port: 9080, Weight: 100}},
+		Matches: []mesh.Match{{Hosts: []string{"a.example.com", "b.example.com"}}},
 	}}}, rules.Routes[mesh.HostPort(host, 80)])
 	require.Empty(t, rules.Routes[mesh.HostPort(host, 8080)].Routes[0].Matches, "every host: nothing to test")
 }
@@ -177,6 +177,9 @@ func TestAnAuthorityOfAMatchChoosesAmongTheHosts(t *testing.T) {
 	require.Equal(t, "a", asked(t, rules, "front", "a.example.com", "/"))
 	require.Equal(t, "b", asked(t, rules, "front", "b.example.com:80", "/"))
 	require.Empty(t, asked(t, rules, "front", "b.example.com", "/"))
+	rules = compile(t, gatewayText("front", "['*']")+bound("x", "[a.example.com]", "[front]", "a: [{authority: {prefix: A.}}]"))
+	require.Equal(t, "a", asked(t, rules, "front", "A.example.com", "/"), "a test of the document's own is one more condition")
+	require.Empty(t, asked(t, rules, "front", "a.example.com", "/"))
 }
 
 func TestARewriteAtAGateway(t *testing.T) {
@@ -185,7 +188,7 @@ func TestARewriteAtAGateway(t *testing.T) {
 	match := rules.Routes[mesh.HostPort(istio.GatewayHost("front", "default"), 80)].Routes[0].Matches
 	require.Len(t, match, 1)
 	require.Equal(t, "/", *match[0].Path.Prefix)
-	require.NotNil(t, match[0].Authority)
+	require.Equal(t, []string{"a.example.com"}, match[0].Hosts)
 }
 
 func TestGatewayProblems(t *testing.T) {
@@ -216,7 +219,6 @@ func TestGatewayProblems(t *testing.T) {
 		"another namespace's": {gatewayText("front", "['*']") + bound("x", "[b.com]", "[shop/front]", "a: "), []string{`15:14: MT1305 spec.gateways[0]: no such gateway: shop/front`}},
 		"a gateway of others": {gatewayText("front", "['*']") + bound("x", "[b.com]", "[front]", "a: [{gateways: [mesh]}]"), []string{`18:25: MT1307 spec.http[0].match[0].gateways[0]: mesh is not among the gateways of the document`, `17:3: MT1307 spec.http: none of the routes is for the gateway default/front`}},
 		"nothing for one":     {gatewayText("front", "['*']") + bound("x", "[reviews]", "[front, mesh]", "a: [{gateways: [front]}]"), []string{`17:3: MT1307 spec.http: none of the routes is for the gateway mesh`}},
-		"authorities":         {gatewayText("front", "['*']") + bound("x", "[a.com]", "[front]", "a: [{authority: {prefix: a}}]"), []string{`18:25: MT1303 spec.http[0].match[0].authority: a gateway compares the authority with hosts already: a prefix or regex beside them is not honoured`}},
 		"as a destination":    {gatewayText("front", "['*']") + strings.Replace(bound("x", "['*']", "[front]", "a: "), "host: reviews", "host: front.default.gateway", 1), []string{`18:34: MT1305 spec.http[0].route[0].destination.host: no such service: front.default.gateway`}},
 		"a wildcard inside":   {gatewayText("front", "['*']") + bound("x", "['*']", "[front, mesh]", "a: "), []string{`14:11: MT1303 spec.hosts[0]: a wildcard host is not honoured yet`}},
 	} {

@@ -47,7 +47,7 @@ func TestBuild(t *testing.T) {
 			Address: "10.0.0.1", Port: 8080, Workload: "web-v1", Instance: "web-v1-x.shop-1", Identity: identity, Labels: mesh.Labels{"app": "web", "version": "v1"},
 		}}}},
 		Routes: map[string]*mesh.RouteTable{hostOf("web") + ":80": {Host: hostOf("web"), Port: 80, Routes: []mesh.Route{{
-			Name: "default", Split: []mesh.Destination{{Host: hostOf("web"), Port: 80, Weight: 100}}, Retry: istio.DefaultRetry(),
+			Name: "default", Split: []mesh.Destination{{Host: hostOf("web"), Port: 80, Weight: 100}}, Retry: mesh.DefaultRetry(),
 		}}}},
 		Inbound: map[string]*mesh.Inbound{"web-v1-x.shop-1": {
 			Workload: mesh.Workload{

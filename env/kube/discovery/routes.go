@@ -45,8 +45,8 @@ func (b *builder) addDefaults() {
 
 func (b *builder) defaultTable(host string, port int) *mesh.RouteTable {
 	r := mesh.Route{Name: DefaultRouteName, Split: []mesh.Destination{{Host: host, Port: port, Weight: 100}}}
-	if b.protocol(host, port) == mesh.HTTP {
-		r.Retry = istio.DefaultRetry()
+	if b.protocol(host, port).IsHTTP() {
+		r.Retry = mesh.DefaultRetry()
 	}
 	return &mesh.RouteTable{Host: host, Port: port, Routes: []mesh.Route{r}}
 }

@@ -78,9 +78,10 @@ type HashPolicy struct {
 
 // HashCookie is the cookie by which requests are kept together. With a TTL, a request without the cookie is given one that stands for its endpoint's choice.
 type HashCookie struct {
-	Name string        `json:"name"`
-	Path string        `json:"path,omitempty"`
-	TTL  time.Duration `json:"ttl,omitempty"` // 0: none is made
+	Name    string        `json:"name"`
+	Path    string        `json:"path,omitempty"`
+	TTL     time.Duration `json:"ttl,omitempty"`     // 0: none is made, unless it is for the session
+	Session bool          `json:"session,omitempty"` // a request without the cookie is given one that has no TTL (Istio's ttl: 0s)
 }
 
 // Warmup is slow start: a new endpoint's weight grows from MinPercent to the whole within Duration, by (age/Duration)^(1/Aggression) (Envoy's formula).

@@ -16,22 +16,25 @@ import (
 
 // honoured lists, for each of Istio's messages, the fields that mesh rules can carry out. A message that is not listed is honoured as a whole.
 var honoured = map[protoreflect.Name][]string{
-	"VirtualService":         {"hosts", "gateways", "http", "tls", "tcp", "exportTo"},
-	"HTTPRoute":              {"name", "match", "route", "redirect", "directResponse", "rewrite", "timeout", "retries", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage", "corsPolicy", "headers"},
-	"HTTPMatchRequest":       {"name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "sourceNamespace", "gateways", "queryParams", "ignoreUriCase", "withoutHeaders"},
-	"TLSMatchAttributes":     {"sniHosts", "port", "sourceLabels", "sourceNamespace", "gateways"},
-	"L4MatchAttributes":      {"port", "sourceLabels", "sourceNamespace", "gateways"},
-	"DestinationRule":        {"host", "trafficPolicy", "subsets"},
-	"TrafficPolicy":          {"loadBalancer", "connectionPool"},
-	"LoadBalancerSettings":   {"simple"},
-	"ConnectionPoolSettings": {"tcp"},
-	"TCPSettings":            {"connectTimeout"},
-	"Gateway":                {"servers", "selector"},
-	"Server":                 {"name", "port", "hosts", "tls"},
-	"ServerTLSSettings":      {"httpsRedirect", "mode", "serverCertificate", "privateKey", "caCertificates", "credentialName", "minProtocolVersion"},
-	"Port":                   {"name", "number", "protocol"},
-	"ServiceEntry":           {"hosts", "addresses", "ports", "location", "resolution", "endpoints", "exportTo", "subjectAltNames"},
-	"WorkloadEntry":          {"address", "ports", "labels", "network", "locality", "weight"},
+	"VirtualService":       {"hosts", "gateways", "http", "tls", "tcp", "exportTo"},
+	"HTTPRoute":            {"name", "match", "route", "redirect", "directResponse", "rewrite", "timeout", "retries", "mirror", "mirrors", "mirrorPercent", "mirrorPercentage", "corsPolicy", "headers"},
+	"HTTPMatchRequest":     {"name", "uri", "scheme", "method", "authority", "headers", "port", "sourceLabels", "sourceNamespace", "gateways", "queryParams", "ignoreUriCase", "withoutHeaders"},
+	"TLSMatchAttributes":   {"sniHosts", "port", "sourceLabels", "sourceNamespace", "gateways"},
+	"L4MatchAttributes":    {"port", "sourceLabels", "sourceNamespace", "gateways"},
+	"DestinationRule":      {"host", "trafficPolicy", "subsets"},
+	"TrafficPolicy":        {"loadBalancer", "connectionPool", "outlierDetection", "tls"},
+	"LoadBalancerSettings": {"simple", "consistentHash", "warmup", "warmupDurationSecs"},
+	"HTTPCookie":           {"name", "path", "ttl"},
+	"TCPSettings":          {"maxConnections", "connectTimeout", "idleTimeout", "maxConnectionDuration"},
+	"HTTPSettings":         {"http1MaxPendingRequests", "http2MaxRequests", "maxRequestsPerConnection", "maxRetries", "idleTimeout", "h2UpgradePolicy", "maxConcurrentStreams"},
+	"OutlierDetection":     {"splitExternalLocalOriginErrors", "consecutiveLocalOriginFailures", "consecutiveGatewayErrors", "consecutive5xxErrors", "interval", "baseEjectionTime", "maxEjectionPercent", "minHealthPercent"},
+	"ClientTLSSettings":    {"mode", "clientCertificate", "privateKey", "caCertificates", "subjectAltNames", "sni", "insecureSkipVerify"},
+	"Gateway":              {"servers", "selector"},
+	"Server":               {"name", "port", "hosts", "tls"},
+	"ServerTLSSettings":    {"httpsRedirect", "mode", "serverCertificate", "privateKey", "caCertificates", "credentialName", "minProtocolVersion"},
+	"Port":                 {"name", "number", "protocol"},
+	"ServiceEntry":         {"hosts", "addresses", "ports", "location", "resolution", "endpoints", "exportTo", "subjectAltNames"},
+	"WorkloadEntry":        {"address", "ports", "labels", "network", "locality", "weight"},
 }
 
 // insteadOf says what does the work of a field that is not honoured, where something does.
@@ -39,6 +42,10 @@ var insteadOf = map[string]string{
 	"delegate": "put its routes here",
 	"fault":    "declare it among the scenario's faults, which end by themselves and are accounted for",
 	"exportTo": "every rule holds for every caller",
+
+	"consecutiveErrors": "Istio ignores it, too: consecutive5xxErrors or consecutiveGatewayErrors",
+	"portLevelSettings": "the policy of the host, which holds for all its ports",
+	"retryBudget":       "retries of the routes, and maxRetries",
 }
 
 // decoder reads one document and remembers where everything stands.
@@ -236,6 +243,10 @@ func scalarValue(n *yaml.Node, v *protoreflect.Value, f protoreflect.FieldDescri
 	case protoreflect.Uint32Kind:
 		i, err := strconv.ParseUint(n.Value, 10, 32)
 		*v = protoreflect.ValueOfUint32(uint32(i))
+		return "a whole number, not negative", is("!!int") && err == nil
+	case protoreflect.Uint64Kind:
+		i, err := strconv.ParseUint(n.Value, 10, 64)
+		*v = protoreflect.ValueOfUint64(i)
 		return "a whole number, not negative", is("!!int") && err == nil
 	case protoreflect.DoubleKind:
 		x, err := strconv.ParseFloat(n.Value, 64)

@@ -18,7 +18,7 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 		return
 	}
 	svc := *known
-	svc.Traffic = trafficPolicy(o, join(o.path, "trafficPolicy"), spec.GetTrafficPolicy(), known.Traffic)
+	svc.Traffic = c.trafficPolicy(o, join(o.path, "trafficPolicy"), spec.GetTrafficPolicy(), known.Traffic)
 	svc.Subsets = nil
 	names := map[string]bool{}
 	for i, s := range spec.GetSubsets() {
@@ -32,8 +32,8 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 		names[s.GetName()] = true
 		subset := mesh.Subset{Name: s.GetName(), Labels: maps.Clone(mesh.Labels(s.GetLabels()))}
 		if s.GetTrafficPolicy() != nil {
-			// Istio lets a subset's fields override the host's one by one, so what the subset leaves out comes from the host.
-			own := trafficPolicy(o, join(at, "trafficPolicy"), s.GetTrafficPolicy(), svc.Traffic)
+			// Istio lets a subset's load balancer, connection pool, outlier detection and TLS override the host's, each as a whole: what the subset leaves out comes from the host.
+			own := c.trafficPolicy(o, join(at, "trafficPolicy"), s.GetTrafficPolicy(), svc.Traffic)
 			subset.Traffic = &own
 		}
 		svc.Subsets = append(svc.Subsets, subset)
@@ -53,28 +53,6 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 		svc.Subsets = append(svc.Subsets, implicit)
 	}
 	c.rules.Services[svc.Host] = &svc
-}
-
-// trafficPolicy overrides a policy with what a document says.
-func trafficPolicy(o *object, path string, p *networking.TrafficPolicy, policy mesh.TrafficPolicy) mesh.TrafficPolicy {
-	if lb := p.GetLoadBalancer(); lb != nil {
-		switch simple := lb.GetSimple(); simple {
-		case networking.LoadBalancerSettings_UNSPECIFIED:
-		case networking.LoadBalancerSettings_ROUND_ROBIN:
-			policy.Balancer = mesh.RoundRobin
-		case networking.LoadBalancerSettings_RANDOM:
-			policy.Balancer = mesh.Random
-		//lint:ignore SA1019 users' documents still say LEAST_CONN
-		case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
-			policy.Balancer = mesh.LeastRequest
-		default:
-			o.problem(CodeNotHonoured, join(path, "loadBalancer.simple"), "LEAST_REQUEST, ROUND_ROBIN or RANDOM", "%s is not honoured yet", simple)
-		}
-	}
-	if timeout := p.GetConnectionPool().GetTcp().GetConnectTimeout(); timeout != nil {
-		policy.ConnectTimeout = o.atLeast1ms(join(path, "connectionPool.tcp.connectTimeout"), timeout.AsDuration())
-	}
-	return policy
 }
 
 // atLeast1ms reports a duration that Istio refuses.

@@ -142,9 +142,14 @@ func (c *compiler) file(g *gateway, path, name string) string {
 		g.problem(CodeInvalid, parent, "or a credentialName", "the field %q is missing", field)
 		return ""
 	}
+	return c.contents(g.object, path, name)
+}
+
+// contents reads a file that a document names.
+func (c *compiler) contents(o *object, path, name string) string {
 	text, err := c.files(name)
 	if err != nil {
-		g.problem(CodeReference, path, "a file of the scenario's folder", "%v", err)
+		o.problem(CodeReference, path, "a file of the scenario's folder", "%v", err)
 	}
 	return string(text)
 }

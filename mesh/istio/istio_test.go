@@ -240,8 +240,6 @@ func TestProblems(t *testing.T) {
 		"no redirect code":   {virtualService("  - redirect: {redirectCode: 200}\n"), []string{`7:30: MT1307 spec.http[0].redirect.redirectCode: 200 is not a redirect`}},
 		"two documents":      {virtualService(route) + "---\n" + virtualService(route), []string{`13:11: MT1306 spec.hosts[0]: VirtualService default/reviews is about reviews already (rules.yaml:5)`}},
 		"balancer":           {dr("trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}"), []string{`4:62: MT1303 spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH is not honoured yet`}},
-		"hash":               {dr("trafficPolicy: {loadBalancer: {consistentHash: {}}}"), []string{`4:54: MT1303 spec.trafficPolicy.loadBalancer.consistentHash: consistentHash is not honoured yet`}},
-		"outlier detection":  {dr("trafficPolicy: {outlierDetection: {}}"), []string{`4:39: MT1303 spec.trafficPolicy.outlierDetection: outlierDetection is not honoured yet`}},
 		"connect timeout":    {dr("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1us}}}"), []string{`4:78: MT1307 spec.trafficPolicy.connectionPool.tcp.connectTimeout: must be at least 1ms`}},
 		"subset twice":       {dr("subsets: [{name: a}, {name: a}]"), []string{`4:51: MT1306 spec.subsets[1].name: there is another subset named "a"`}},
 		"subset taken":       {dr("subsets: [{name: v1, labels: {version: v3}}]"), []string{`4:32: MT1306 spec.subsets: the subset "v1" does not select the version "v1"`}},
@@ -273,9 +271,11 @@ func TestProblems(t *testing.T) {
 func TestNoFieldIsIgnored(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		"exportTo: ['.']", "workloadSelector: {}", "trafficPolicy: {tls: {mode: DISABLE}}", "trafficPolicy: {portLevelSettings: []}", "trafficPolicy: {tunnel: {}}", "trafficPolicy: {proxyProtocol: {}}",
-		"trafficPolicy: {retryBudget: {}}", "trafficPolicy: {loadBalancer: {localityLbSetting: {}}}", "trafficPolicy: {loadBalancer: {warmup: {}}}", "trafficPolicy: {connectionPool: {http: {}}}",
-		"trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}", "trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {}}}}", "subsets: [{name: a, trafficPolicy: {outlierDetection: {}}}]",
+		"exportTo: ['.']", "workloadSelector: {}", "trafficPolicy: {portLevelSettings: []}", "trafficPolicy: {tunnel: {}}", "trafficPolicy: {proxyProtocol: {}}", "trafficPolicy: {retryBudget: {}}",
+		"trafficPolicy: {loadBalancer: {localityLbSetting: {}}}", "trafficPolicy: {loadBalancer: {zoneAwareLbSetting: {}}}", "subsets: [{name: a, trafficPolicy: {portLevelSettings: []}}]",
+		"trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: a, attributes: []}}}}", "trafficPolicy: {connectionPool: {tcp: {tcpKeepalive: {}}}}",
+		"trafficPolicy: {connectionPool: {http: {useClientProtocol: false}}}", "trafficPolicy: {connectionPool: {http: {http2KeepAlive: {}}}}", "trafficPolicy: {outlierDetection: {consecutiveErrors: 1}}",
+		"trafficPolicy: {outlierDetection: {outlierDetectionHttpErrorCodes: [429]}}", "trafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}", "trafficPolicy: {tls: {mode: SIMPLE, caCrl: a}}",
 	} {
 		_, problems := istio.Compile(documents(t, "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec: {host: reviews, "+text+"}"), known(), mesh.DefaultNamespace)
 		codes := []string{}

@@ -122,7 +122,7 @@ func TestErrors(t *testing.T) {
 		"no caller":       {"no-traffic", plan.Options{}, [2]string{`{UPSTREAM_URI: "${service.middleware.url}"}`, "{}"}, `MT1403 rollout: nothing calls middleware, so there is no view to judge`},
 		"several callers": {"weak", plan.Options{}, [2]string{"target: backend", "target: middleware"}, `MT1403 rollout: middleware has several callers (edge, frontend), and one view must be judged`},
 		"rules":           {"own-rules", plan.Options{}, [2]string{"subset: next", "subset: nxt"}, `MT1305 rules[1].spec.http[1].route[0].destination.subset: middleware has no subset "nxt"`},
-		"rules, field":    {"own-rules", plan.Options{}, [2]string{"timeout: 2s", "mirror: {}"}, `MT1303 rules[1].spec.http[1].mirror: mirror is not honoured yet`},
+		"rules, field":    {"own-rules", plan.Options{}, [2]string{"timeout: 2s", "delegate: {}"}, `MT1303 rules[1].spec.http[1].delegate: delegate is not honoured yet`},
 		"another split": {"own-rules", plan.Options{}, [2]string{"weight: 20}", "weight: 20}\n            - {destination: {host: backend}, weight: 0}"},
 			`MT1402 rules: the roll-out of middleware cannot split its requests: the route main splits between more than the two versions`},
 		"no split": {"own-rules", plan.Options{}, [2]string{"- {destination: {host: middleware, subset: next}, weight: 20}\n            - {destination: {host: middleware, subset: stable}, weight: 80}", "- destination: {host: backend}"},

@@ -4,7 +4,9 @@ import (
 	"slices"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/document"
 	"meshtest.dev/meshtest/mesh/istio"
+	"meshtest.dev/meshtest/mesh/policy"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -31,6 +33,7 @@ func (b *builder) snapshot() {
 				Seed:     b.plan.Seed,
 				Listen:   []mesh.InboundPort{{Port: w.Port, Protocol: w.Protocol}},
 				Outbound: outbound(w.Upstreams),
+				Unknown:  b.unknown(),
 			}
 		}
 	}
@@ -60,12 +63,16 @@ func (b *builder) rules() {
 		svc.Subsets = []mesh.Subset{implicitSubset(r.Stable), implicitSubset(r.Canary)}
 		snap.Services[svc.Host] = &svc
 	}
-	rules, problems := istio.Compile(documents(b.scenario), snap.Services, b.scenario.Namespace)
-	b.diags = append(b.diags, diagnostics(b.scenario, problems)...)
-	if len(problems) > 0 {
+	ours, theirs := documents(b.scenario)
+	rules, problems := istio.Compile(theirs, snap.Services, b.scenario.Namespace, istio.Files(b.namedFile))
+	policies, more := policy.Compile(ours, rules.Services, b.scenario.Namespace)
+	if problems = append(problems, more...); len(problems) > 0 {
+		b.diags = append(b.diags, diagnostics(b.scenario, problems)...)
 		return
 	}
 	snap.Services, snap.Routes = rules.Services, rules.Routes
+	b.openOutside(rules)
+	policies.Apply(snap)
 	for name, e := range snap.Endpoints {
 		if snap.Routes[name] == nil {
 			snap.Routes[name] = &mesh.RouteTable{Host: e.Host, Port: e.Port, Routes: []mesh.Route{b.defaultRoute(e.Host, e.Port)}}
@@ -78,8 +85,10 @@ func (b *builder) rules() {
 
 func (b *builder) defaultRoute(host string, port int) mesh.Route {
 	r := mesh.Route{Name: DefaultRouteName, Split: []mesh.Destination{{Host: host, Port: port, Weight: 100}}}
-	if b.plan.Snapshot.Services[host].Ports[0].Protocol.IsHTTP() {
-		r.Retry = mesh.DefaultRetry()
+	for _, p := range b.plan.Snapshot.Services[host].Ports {
+		if p.Number == port && p.Protocol.IsHTTP() {
+			r.Retry = mesh.DefaultRetry()
+		}
 	}
 	return r
 }
@@ -88,18 +97,23 @@ func implicitSubset(version string) mesh.Subset {
 	return mesh.Subset{Name: version, Labels: mesh.Labels{mesh.LabelVersion: version}}
 }
 
-func documents(s *spec.Scenario) []istio.Document {
-	var docs []istio.Document
+// documents are the scenario's rules: documents of ours, and Istio's.
+func documents(s *spec.Scenario) (ours, theirs []document.Document) {
 	for _, r := range s.Rules {
 		for _, d := range r.Documents {
-			docs = append(docs, istio.Document{File: d.File, Path: d.Path, Node: d.Node})
+			doc := document.Document{File: d.File, Path: d.Path, Node: d.Node}
+			if policy.Is(doc) {
+				ours = append(ours, doc)
+			} else {
+				theirs = append(theirs, doc)
+			}
 		}
 	}
-	return docs
+	return ours, theirs
 }
 
 // diagnostics says problems of rules as diagnostics of the scenario.
-func diagnostics(s *spec.Scenario, problems []istio.Problem) spec.Diagnostics {
+func diagnostics(s *spec.Scenario, problems []document.Problem) spec.Diagnostics {
 	var out spec.Diagnostics
 	for _, p := range problems {
 		hint := p.Hint

@@ -107,13 +107,16 @@ func place(block *loopback.Block, number int, name string, app *env.Workload, te
 	return in, nil
 }
 
-// fillEndpoints gives every endpoint the address at which it is reached: its sidecar's, or its own outside the mesh.
+// fillEndpoints gives every endpoint of ours the address at which it is reached: its sidecar's, or its own outside the mesh.
 func (l *layout) fillEndpoints() error {
 	for name, template := range l.snapshot.Endpoints {
 		filled := *template
 		filled.Endpoints = slices.Clone(template.Endpoints)
 		for i := range filled.Endpoints {
 			e := &filled.Endpoints[i]
+			if e.Address != "" && l.find(e.Instance) == nil {
+				continue // it is somewhere else
+			}
 			host, port, err := l.reach(e.Instance, filled.Port)
 			if err != nil {
 				return fmt.Errorf("endpoints of %s: %w", name, err)
@@ -175,11 +178,12 @@ func (a addresses) Upstream(name string) (string, int, bool) {
 	}
 	upstream := a.in.app.Upstreams[i]
 	if a.in.inbound == nil {
-		e := a.snapshot.Endpoints[mesh.HostPort(upstream.Host, upstream.Port)]
-		if e == nil || len(e.Endpoints) == 0 {
+		i := slices.IndexFunc(a.instances, func(in *instance) bool { return in.app != nil && in.app.Host == upstream.Host })
+		if i < 0 {
 			return "", 0, false
 		}
-		return e.Endpoints[0].Address, e.Endpoints[0].Port, true
+		host, port, err := a.reach(a.instances[i].name, upstream.Port)
+		return host, port, err == nil
 	}
 	for _, out := range a.in.inbound.Outbound {
 		if out.Host == upstream.Host && out.Port == upstream.Port {

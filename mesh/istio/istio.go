@@ -30,5 +30,7 @@ type Rules struct {
 	// Endpoints are those of ServiceEntries, by mesh.HostPort, one for each port of each host. A host of a known service that is outside the mesh has none here, unless the entry lists some: they are known
 	// to whoever knows the service.
 	Endpoints map[string]*mesh.Endpoints
-	Routes    map[string]*mesh.RouteTable // for hosts of VirtualServices and for Gateways, by mesh.HostPort: one for each port
+	// Opened are the hosts outside the mesh that ServiceEntries and EgressRules open.
+	Opened map[string]bool
+	Routes map[string]*mesh.RouteTable // for hosts of VirtualServices and for Gateways, by mesh.HostPort: one for each port
 }

@@ -136,6 +136,10 @@ func (c *compiler) addHost(e *entry, path, host string) {
 	}
 	c.rules.Services[host] = svc
 	c.altNames[host] = e.altNames
+	if c.rules.Opened == nil {
+		c.rules.Opened = map[string]bool{}
+	}
+	c.rules.Opened[host] = true
 }
 
 func hasPort(svc *mesh.Service, number int) bool {

@@ -42,8 +42,9 @@ func TestARuleInFull(t *testing.T) {
 			{Host: mesh.FQDN("echo-v2", "web"), Port: 80, Weight: 30}, {Host: mesh.FQDN("echo-v3", "infra"), Port: 80}},
 		Mirrors: []mesh.Mirror{{Host: mesh.FQDN("echo-v3", "infra"), Port: 80, Share: 1}, {Host: mesh.FQDN("echo-v2", "infra"), Port: 80, Share: 0.5}},
 		CORS: &mesh.CORS{
-			Origins: []mesh.StringMatch{{Exact: ptr("https://www.foo.com")}, {Regex: ptr(`https://[^/:]+\.bar\.com`)}, {Regex: ptr("http://[^/:]+:8080")}, {Exact: ptr("https://a.com")}},
-			Methods: []string{"GET", "OPTIONS"}, Headers: []string{"x-1"}, Expose: []string{"*"}, Credentials: true, MaxAge: time.Hour,
+			AnswerAll: true,
+			Origins:   []mesh.StringMatch{{Exact: ptr("https://www.foo.com")}, {Regex: ptr(`https://[^/:]+\.bar\.com`)}, {Regex: ptr("http://[^/:]+:8080")}, {Exact: ptr("https://a.com")}},
+			Methods:   []string{"GET", "OPTIONS"}, Headers: []string{"x-1"}, Expose: []string{"*"}, Credentials: true, MaxAge: time.Hour,
 		},
 		Rewrite:  &mesh.Rewrite{Path: "/b", Authority: "other.example"},
 		Request:  mesh.HeaderChange{Set: map[string]string{"X-Set": "s"}, Add: map[string]string{"X-Add": "a,b"}, Remove: []string{"X-Remove"}},
@@ -66,7 +67,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, mesh.DefaultRetry(), got.Retry, "0s switches a timeout off")
 	require.Zero(t, got.Timeout)
 	got = ruleFor(t, "{filters: [{type: CORS, cors: {allowOrigins: ['*']}}, {type: RequestMirror, requestMirror: {percent: 0, backendRef: {name: echo, port: 80}}}], backendRefs: [{name: echo, port: 80}]}")
-	require.Equal(t, &mesh.CORS{Origins: []mesh.StringMatch{{Prefix: ptr("")}}, MaxAge: 5 * time.Second}, got.CORS)
+	require.Equal(t, &mesh.CORS{Origins: []mesh.StringMatch{{Prefix: ptr("")}}, MaxAge: 5 * time.Second, AnswerAll: true}, got.CORS)
 	require.Zero(t, got.Mirrors[0].Share)
 }
 
@@ -94,6 +95,13 @@ func TestReplacedPrefixes(t *testing.T) {
 			route := ruleFor(t, "{matches: [{path: {value: "+c.prefix+"}}], "+rule+"}")
 			require.True(t, request{path: c.path}.satisfies(route.Matches[0]))
 			require.Equal(t, c.want, newPath(&route, c.path), "%+v %s", c, rule)
+			route.Name = "r"
+			hit, v := routed(t, &mesh.RouteTable{Host: "h", Port: 80, Routes: []mesh.Route{route}}, request{path: c.path, host: "h"})
+			if route.Redirect != nil {
+				require.Equal(t, "http://h"+c.want, string(hit.AppendLocation(nil, "http", v)), "%+v %s", c, rule)
+			} else {
+				require.Equal(t, c.want, string(hit.AppendPath(nil, v.Path())), "%+v %s", c, rule)
+			}
 		}
 	}
 	for _, filter := range []string{"{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, replaceFullPath: /one}}}], backendRefs: [{name: echo, port: 80}",
@@ -118,8 +126,8 @@ func TestRedirects(t *testing.T) {
 		{"statusCode: 307", mesh.Redirect{Port: 80, Code: 307}},
 		{"statusCode: 308", mesh.Redirect{Port: 80, Code: 308}},
 		{"port: 8083", mesh.Redirect{Port: 8083, Code: 302}},
-		{"scheme: https", mesh.Redirect{Scheme: "https", Code: 302}},
-		{"scheme: http, hostname: example.org", mesh.Redirect{Scheme: "http", Host: "example.org", Code: 302}},
+		{"scheme: https", mesh.Redirect{Scheme: "https", Port: 443, Code: 302}},
+		{"scheme: http, hostname: example.org", mesh.Redirect{Scheme: "http", Host: "example.org", Port: 80, Code: 302}},
 		{"scheme: https, port: 8443", mesh.Redirect{Scheme: "https", Port: 8443, Code: 302}},
 		{"path: {type: ReplaceFullPath, replaceFullPath: ''}", mesh.Redirect{Path: "/", Port: 80, Code: 302}},
 	} {
@@ -129,7 +137,7 @@ func TestRedirects(t *testing.T) {
 			rules := compile(t, gateway(plain, "{name: other, port: 8080, protocol: HTTP}")+forEdge("r", spec))
 			require.Equal(t, &c.want, edgeTable(t, rules, 80).Routes[0].Redirect)
 			want := c.want
-			if want.Port == 80 {
+			if want.Port == 80 && want.Scheme == "" {
 				want.Port = 8080
 			}
 			require.Equal(t, &want, edgeTable(t, rules, 8080).Routes[0].Redirect, "it is the listener's")

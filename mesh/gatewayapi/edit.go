@@ -266,7 +266,7 @@ func conditionsOf(matches []mesh.Match) ([][]any, error) {
 	var out [][]any
 	for _, m := range matches {
 		headers := m.Headers
-		if m.Headers = nil; !takesAll(m) || len(m.WithoutHeaders)+len(m.SourceLabels)+m.Port > 0 || len(headers) == 0 {
+		if m.Headers = nil; m.Path != nil || !m.TakesAll() || len(headers) == 0 {
 			return nil, fmt.Errorf("a rule of a roll-out can only match headers, and has to")
 		}
 		var condition []any

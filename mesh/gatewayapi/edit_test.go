@@ -117,22 +117,22 @@ func TestARolloutByHeaders(t *testing.T) {
 		{request{path: "/b", headers: map[string]string{"x-user": "you"}}, "echo-v1=75 echo-v2=25"},
 		{request{path: "/other", headers: map[string]string{"x-user": "me"}}, "echo-v3=1"},
 	} {
-		route := naive(got, s.request)
+		route := taken(t, got, s.request)
 		require.NotNil(t, route)
 		require.Equal(t, s.want, weights(*route), "%+v", s.request)
 		if s.want == "echo-v2=1" {
 			require.Equal(t, "3s", route.Timeout.String(), "apart from its backend it is like the rule")
 		}
 	}
-	require.Nil(t, naive(got, request{method: "POST", path: "/a", headers: map[string]string{"x-user": "me"}}), "what the rule does not take, it does not take either")
+	require.Nil(t, taken(t, got, request{method: "POST", path: "/a", headers: map[string]string{"x-user": "me"}}), "what the rule does not take, it does not take either")
 
 	labels, err := split.Rules(with)
 	require.NoError(t, err)
 	require.Equal(t, []string{"main"}, labels, "weights do not touch it")
 	replaced, err := split.WithHeaderRoute(with, "testers", []mesh.Match{{Headers: map[string]mesh.HeaderTest{"x-any": {Present: true}}}})
 	require.NoError(t, err)
-	require.Equal(t, "echo-v2=1", weights(*naive(tableOf(t, replaced), request{path: "/b", headers: map[string]string{"x-any": "1"}})))
-	require.Equal(t, "echo-v1=75 echo-v2=25", weights(*naive(tableOf(t, replaced), request{path: "/b", headers: map[string]string{"x-user": "me"}})))
+	require.Equal(t, "echo-v2=1", weights(*taken(t, tableOf(t, replaced), request{path: "/b", headers: map[string]string{"x-any": "1"}})))
+	require.Equal(t, "echo-v1=75 echo-v2=25", weights(*taken(t, tableOf(t, replaced), request{path: "/b", headers: map[string]string{"x-user": "me"}})))
 
 	another, err := split.WithHeaderRoute(replaced, "testers-too", []mesh.Match{header("x-b", mesh.StringMatch{Regex: ptr("b+")})})
 	require.NoError(t, err)
@@ -162,8 +162,8 @@ func TestHeaderRulesOfSeveralRules(t *testing.T) {
 		names = append(names, r.Name)
 	}
 	require.Equal(t, []string{"infra/r/rollout-testers", "infra/r/1", "infra/r/rollout-testers.2", "infra/r/3"}, names)
-	require.Equal(t, "echo-v2=1", weights(*naive(got, request{path: "/a.A/Do", headers: map[string]string{"x": "1"}})))
-	require.Equal(t, "echo-v2=1", weights(*naive(got, request{path: "/b.B/Do", headers: map[string]string{"x": "1"}})))
+	require.Equal(t, "echo-v2=1", weights(*taken(t, got, request{path: "/a.A/Do", headers: map[string]string{"x": "1"}})))
+	require.Equal(t, "echo-v2=1", weights(*taken(t, got, request{path: "/b.B/Do", headers: map[string]string{"x": "1"}})))
 	without, err := split.WithHeaderRoute(with, "testers", nil)
 	require.NoError(t, err)
 	require.Equal(t, before, without)

@@ -151,6 +151,9 @@ func (b *ruleBuilder) mirror(path string, f *mirrorFilter) {
 func (b *ruleBuilder) redirect(path string, f *redirectFilter) {
 	out := &redirect{ownPort: f.Port == 0 && f.Scheme == ""}
 	out.Redirect = mesh.Redirect{Scheme: f.Scheme, Host: b.hostname(join(path, "hostname"), f.Hostname), Port: int(f.Port), Code: int(f.Status)}
+	if out.Port == 0 { // that of the scheme; without one it is that of the listener
+		out.Port = map[string]int{"http": 80, "https": 443}[f.Scheme]
+	}
 	out.Path, out.PathPrefix = b.newPath(join(path, "path"), f.Path)
 	b.rule.redirect = out
 }
@@ -210,7 +213,7 @@ func validHost(host string) bool {
 var originPattern = regexp.MustCompile(`^(https?)://((?:\*\.)?(?:[a-zA-Z0-9-]+\.)*[a-zA-Z0-9-]+|\*)(?::([0-9]{1,5}))?$`)
 
 func (b *ruleBuilder) cors(path string, f *corsFilter) {
-	out := &mesh.CORS{Methods: f.Methods, Headers: f.Headers, Expose: f.Expose, Credentials: f.Credentials, MaxAge: time.Duration(f.MaxAge) * time.Second}
+	out := &mesh.CORS{AnswerAll: true, Methods: f.Methods, Headers: f.Headers, Expose: f.Expose, Credentials: f.Credentials, MaxAge: time.Duration(f.MaxAge) * time.Second}
 	for i, origin := range f.Origins {
 		if at := index(join(path, "allowOrigins"), i); !b.Has(at) {
 			out.Origins = append(out.Origins, b.origin(at, origin))

@@ -168,18 +168,13 @@ func (a attachment) byHost() []hostGroup {
 	return out
 }
 
-// matches is a match for the hosts and callers of the place; nil when it takes every request.
+// matches is a match for the hosts and callers of the place; nil when it has no condition at all. One on every path stays: a rewrite may replace it.
 func (p *place) matches(m mesh.Match, hosts []string) []mesh.Match {
 	m.Hosts, m.SourceNamespace = hosts, p.consumer
-	if takesAll(m) {
+	if m.Path == nil && m.TakesAll() {
 		return nil
 	}
 	return []mesh.Match{m}
-}
-
-// takesAll reports whether a match tests nothing.
-func takesAll(m mesh.Match) bool {
-	return m.Path == nil && m.Method == nil && m.Authority == nil && len(m.Hosts)+len(m.Headers)+len(m.Query) == 0 && m.SourceNamespace == ""
 }
 
 // routeName is the name of one match of a rule: NAMESPACE/ROUTE/RULE, and .MATCH when there are several. It does not depend on other routes, because evidence and chance are keyed by it.

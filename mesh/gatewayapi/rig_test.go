@@ -1,9 +1,12 @@
 package gatewayapi_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +15,7 @@ import (
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/mesh/gatewayapi"
+	router "meshtest.dev/meshtest/proxy/route"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -96,7 +100,7 @@ func table(t testing.TB, rules gatewayapi.Rules, host string, port int) *mesh.Ro
 // outcome is what becomes of a request: the name of the service that it goes to, or the status with which it is answered.
 func outcome(t testing.TB, table *mesh.RouteTable, r request) string {
 	t.Helper()
-	route := naive(table, r)
+	route := taken(t, table, r)
 	switch {
 	case route == nil:
 		return "404"
@@ -111,6 +115,35 @@ func outcome(t testing.TB, table *mesh.RouteTable, r request) string {
 	}
 	name, _, _ := mesh.ShortName(route.Split[0].Host)
 	return name
+}
+
+// taken is the route that a request takes: by trying one after the other, and by the router that carries the traffic, which must agree.
+func taken(t testing.TB, table *mesh.RouteTable, r request) *mesh.Route {
+	t.Helper()
+	want := naive(table, r)
+	hit, _ := routed(t, table, r)
+	if want == nil {
+		require.Nil(t, hit.Rule, "%+v takes no route", r)
+		return nil
+	}
+	require.NotNil(t, hit.Rule, "%+v takes %s", r, want.Name)
+	require.Equal(t, want.Name, hit.Rule.Name, "%+v", r)
+	return want
+}
+
+// routed is what the router finds for a request, and the request as it sees it.
+func routed(t testing.TB, table *mesh.RouteTable, r request) (router.Hit, *router.View) {
+	t.Helper()
+	snap := mesh.NewSnapshot()
+	snap.Routes[mesh.HostPort(table.Host, table.Port)] = table
+	compiled, err := router.Compile(snap, mesh.Workload{Name: "caller", Namespace: cmp.Or(r.from, "nobodys")})
+	require.NoError(t, err)
+	v := &router.View{Method: cmp.Or(r.method, "GET"), Authority: r.host}
+	v.URLPath, v.RawQuery, _ = strings.Cut(r.path, "?")
+	for _, name := range slices.Sorted(maps.Keys(r.headers)) {
+		v.Headers = append(v.Headers, router.Header{Name: name, Value: r.headers[name]})
+	}
+	return compiled.Table(table.Host, table.Port).Lookup(v), v
 }
 
 // step is a request and what becomes of it.

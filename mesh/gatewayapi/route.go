@@ -235,7 +235,7 @@ func (c *compiler) toService(r *route, written, ref parentRef, path string, plac
 	meant := slices.DeleteFunc(slices.Clone(svc.Ports), func(port mesh.Port) bool {
 		return ref.Port != 0 && int(ref.Port) != port.Number || ref.SectionName != "" && ref.SectionName != port.Name
 	})
-	spoken := slices.DeleteFunc(slices.Clone(meant), func(port mesh.Port) bool { return !speaksHTTP(port) })
+	spoken := slices.DeleteFunc(slices.Clone(meant), func(port mesh.Port) bool { return !port.Protocol.IsHTTP() })
 	switch {
 	case len(meant) == 0:
 		p.fault = fault{ReasonNoMatchingParent, "the Service has no such port"}
@@ -247,16 +247,6 @@ func (c *compiler) toService(r *route, written, ref parentRef, path string, plac
 		for _, port := range spoken {
 			places.at(svc.Host, port.Number, consumer).want(attachment{route: r, parent: p})
 		}
-	}
-}
-
-// speaksHTTP reports whether routes can be for a port: one of HTTP in any version, and gRPC.
-func speaksHTTP(p mesh.Port) bool {
-	switch p.Protocol {
-	case mesh.TCP, "tls", "udp":
-		return false
-	default:
-		return true
 	}
 }
 

@@ -22,7 +22,7 @@ func mark(t *testing.T, rules gatewayapi.Rules, host string, port int, from stri
 	if table == nil {
 		return "none"
 	}
-	route := naive(table, request{path: "/", from: from})
+	route := taken(t, table, request{path: "/", from: from})
 	require.NotNil(t, route)
 	if route.Direct != nil {
 		return outcome(t, table, request{path: "/", from: from})

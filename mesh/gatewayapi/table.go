@@ -52,7 +52,7 @@ func endsWithAll(routes []mesh.Route, host string) bool {
 	last := routes[len(routes)-1]
 	for _, m := range last.Matches {
 		hosts := m.Hosts
-		if m.Hosts, m.SourceNamespace = nil, ""; takesAll(m) && (len(hosts) == 0 || slices.Equal(hosts, []string{host})) {
+		if m.Hosts, m.SourceNamespace = nil, ""; m.TakesAll() && (len(hosts) == 0 || slices.Equal(hosts, []string{host})) {
 			return true
 		}
 	}

@@ -1,10 +1,9 @@
 package proxy
 
 import (
-	"strconv"
-
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
 )
 
 // local answers the request here, and says why.
@@ -73,62 +72,16 @@ func (s *stream) lostByUs() {
 	s.lost(reasonShutdown, 0)
 }
 
-// redirect answers as the route says.
-func (s *stream) redirect(r *mesh.Redirect) {
-	to := s.scratch.path[:0]
-	scheme := r.Scheme
-	if scheme == "" {
-		scheme = s.c.scheme()
-	}
-	to = append(to, scheme...)
-	to = append(to, "://"...)
-	to = appendAuthority(to, s.req.Host(), r)
-	if r.Path != "" {
-		to = append(to, r.Path...)
-	} else {
-		to = append(to, s.req.Path()...)
-	}
-	if s.req.HasQuery() {
-		to = append(to, '?')
-		to = append(to, s.req.Query()...)
-	}
-	s.scratch.path = to
-	if rule := s.hit.Rule; rule != nil {
-		applyEdits(&s.replies, rule.Response)
-	}
-	s.replies.AddBytes("location", to)
-	s.reply(&http1.Reply{Status: r.Code, Body: []byte{}}, ReasonRedirect, 0)
+// redirect answers as the rule says.
+func (s *stream) redirect(hit route.Hit) {
+	s.scratch.path = hit.AppendLocation(s.scratch.path[:0], s.c.scheme(), &s.req)
+	applyEdits(&s.replies, hit.Rule.Response)
+	s.replies.AddBytes("location", s.scratch.path)
+	s.reply(&http1.Reply{Status: hit.Rule.Route.Redirect.Code, Body: []byte{}}, ReasonRedirect, 0)
 }
 
-// appendAuthority appends the host and port of a redirection: its own, or those of the request. A port is dropped when the scheme changes it.
-func appendAuthority(to, asked []byte, r *mesh.Redirect) []byte {
-	host, port := splitPort(asked)
-	if r.Host != "" {
-		host = []byte(r.Host)
-	}
-	to = append(to, host...)
-	switch {
-	case r.Port != 0 && !(r.Port == 80 && r.Scheme != "https") && !(r.Port == 443 && r.Scheme == "https"):
-		to = append(to, ':')
-		to = strconv.AppendInt(to, int64(r.Port), 10)
-	case r.Port == 0 && r.Scheme == "" && len(port) > 0:
-		to = append(to, ':')
-		to = append(to, port...)
-	}
-	return to
-}
-
-func splitPort(authority []byte) (host, port []byte) {
-	for i := len(authority) - 1; i >= 0; i-- {
-		switch authority[i] {
-		case ':':
-			return authority[:i], authority[i+1:]
-		case ']':
-			return authority, nil
-		}
-	}
-	return authority, nil
-}
+// toHTTPS sends a caller to the same place by TLS.
+var toHTTPS = route.Hit{Rule: &route.Rule{Route: &mesh.Route{Redirect: &mesh.Redirect{Scheme: "https", Code: 301}}}}
 
 // directResponse answers with what the route says.
 func (s *stream) directResponse(r *mesh.DirectResponse) {

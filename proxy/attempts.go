@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"context"
-	"slices"
+	"errors"
 	"time"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/http2"
+	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/upstream"
 )
@@ -36,12 +38,16 @@ const (
 	expired                       // the attempt took longer than one may
 	stopped                       // the request itself is over: its time is, or the caller has gone, or his body is malformed
 	nowhere                       // there is no healthy endpoint
+	overflown                     // there are as many requests or connections as may be
 )
 
 // carryOn sends the request to the upstream, again if need be, and passes the answer on.
 func (s *stream) carryOn() {
 	if !s.gather() {
 		return
+	}
+	if rule := s.hit.Rule; rule != nil && len(rule.Mirrors) > 0 {
+		s.mirror(rule)
 	}
 	load := s.dest.group.Load
 	load.Begin()
@@ -100,6 +106,7 @@ func (s *stream) try() outcome {
 		s.srv.count.stale.Inc()
 		o = s.send(pool, true)
 	}
+	s.report(&o)
 	s.count(o.failed()) // one that was stopped was sent, too
 	return o
 }
@@ -118,9 +125,12 @@ func (s *stream) count(failed bool) {
 }
 
 // stale reports whether an attempt failed only because a kept connection had died, and may be repeated without being a retry (RFC 9112, 9.3.1): the method is idempotent, so that it
-// does no harm if the upstream has seen it.
+// does no harm if the upstream has seen it. One that HTTP/2 refused has not been seen at all (RFC 9113, 8.7).
 func (s *stream) stale(o *outcome) bool {
-	return o.kind == unanswered && !o.fresh && o.silent && s.idempotent() && !s.sent.over
+	if s.sent.over {
+		return false
+	}
+	return o.kind == refused && !o.fresh || o.kind == unanswered && !o.fresh && o.silent && s.idempotent()
 }
 
 func (s *stream) idempotent() bool {
@@ -134,14 +144,15 @@ func (s *stream) idempotent() bool {
 
 // send sends the request over one connection, and reads the head of the answer.
 func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
-	var conn *upstream.Conn
-	if !fresh {
-		conn = pool.Get(!s.idempotent() || !s.body.Done())
+	want := upstream.Want{Sure: !s.idempotent() || !s.body.Done(), Fresh: fresh, Authority: s.req.Host()}
+	conn, err := s.dest.group.Take(s.chosen, want)
+	if err != nil {
+		return s.unconnected(err)
 	}
 	fresh = conn == nil
 	if fresh {
 		var o outcome
-		if conn, o = s.dial(pool); conn == nil {
+		if conn, o = s.connect(want); conn == nil {
 			return o
 		}
 	}
@@ -197,26 +208,50 @@ func (s *stream) writeRequest(conn *upstream.Conn) (rest []byte, err error) {
 	return rest, err
 }
 
-// dial makes a connection, within what is left of the time.
-func (s *stream) dial(pool *upstream.Pool) (*upstream.Conn, outcome) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.dest.group.ConnectTimeout)
+// connect makes a connection or waits for one, within what is left of the time.
+func (s *stream) connect(want upstream.Want) (*upstream.Conn, outcome) {
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s.c.alarm.enter(waiting, s.until(0), s.watched(), canceler(cancel), nil)
-	conn, err := pool.Dial(ctx)
+	conn, err := s.dest.group.Connect(ctx, s.chosen, want)
 	why := s.c.settle()
 	switch {
 	case err == nil && why == none:
 		return conn, outcome{}
 	case err == nil:
-		pool.Discard(conn)
+		s.chosen.Pool.Discard(conn)
 		return nil, s.failed(nil)
 	case why != none:
 		return nil, s.failed(err)
-	case upstream.IsTimeout(err):
-		return nil, outcome{kind: unreached, status: 503, reason: ReasonConnectTimeout, flags: FlagUpstreamFailure, fresh: true}
 	default:
-		return nil, outcome{kind: unreached, status: 503, reason: ReasonConnectFailure, flags: FlagUpstreamFailure, fresh: true}
+		return nil, s.unconnected(err)
 	}
+}
+
+// unconnected says what it means that there is no connection.
+func (s *stream) unconnected(err error) outcome {
+	o := outcome{kind: unreached, status: 503, flags: FlagUpstreamFailure, fresh: true}
+	var handshake *upstream.HandshakeError
+	if which, is := upstream.IsOverflow(err); is {
+		o.kind, o.flags, o.reason = overflown, FlagUpstreamOverflow, overflows[which]
+		return o
+	}
+	switch {
+	case errors.As(err, &handshake) && handshake.Refused:
+		o.reason = ReasonCertificate
+	case errors.As(err, &handshake):
+		o.reason = ReasonHandshake
+	case upstream.IsTimeout(err):
+		o.reason = ReasonConnectTimeout
+	default:
+		o.reason = ReasonConnectFailure
+	}
+	return o
+}
+
+// overflows are the reasons of answers to requests that are one too many.
+var overflows = map[upstream.Overflow]string{
+	upstream.TooManyConnections: ReasonManyConnections, upstream.TooManyPending: ReasonManyPending, upstream.TooManyRequests: ReasonManyRequests,
 }
 
 // canceler interrupts what waits with a context.
@@ -295,6 +330,9 @@ func (s *stream) failed(err error) outcome {
 	case expired:
 		return s.tookTooLong()
 	}
+	if errors.Is(err, http2.ErrRefused) {
+		return outcome{kind: refused, status: 503, reason: ReasonRefused, flags: FlagUpstreamTermination}
+	}
 	if err == errInterim || asProtocol(err, &wrong) {
 		return outcome{kind: garbled, status: 502, reason: ReasonBadResponse, flags: FlagUpstreamProtocol}
 	}
@@ -324,16 +362,10 @@ func (s *stream) whyStopped() outcomeKind {
 	return stopped
 }
 
-// onGRPC are the conditions by gRPC status.
-var onGRPC = [...]mesh.RetryOn{
-	grpcCancelled: mesh.OnCancelled, grpcDeadlineExceeded: mesh.OnDeadlineExceeded, grpcResourceExhausted: mesh.OnResourceExhausted, grpcInternal: mesh.OnInternal,
-	grpcUnavailable: mesh.OnUnavailable,
-}
-
 // again reports whether the policy wants another attempt, and there may be one.
 func (s *stream) again(o *outcome) bool {
 	policy := s.retry
-	if policy == nil || !retriable(policy, o) {
+	if policy == nil || !s.retriable(o) {
 		return false
 	}
 	if int(s.attempt) > policy.Attempts {
@@ -345,23 +377,20 @@ func (s *stream) again(o *outcome) bool {
 	return !s.sent.over
 }
 
-// retriable reports whether the policy names what happened. As in Envoy an attempt without an answer is a reset, and that counts as 5xx and as a gateway error too.
-func retriable(p *mesh.Retry, o *outcome) bool {
-	on := func(c mesh.RetryOn) bool { return slices.Contains(p.On, c) }
+// retriable reports whether the policy names what happened.
+func (s *stream) retriable(o *outcome) bool {
+	on := &s.retryOn
 	switch o.kind {
-	case answered, verdict:
-		status := o.status
-		return o.grpc > grpcOK && int(o.grpc) < len(onGRPC) && onGRPC[o.grpc] != "" && on(onGRPC[o.grpc]) ||
-			status >= 500 && on(mesh.On5xx) ||
-			status >= 502 && status <= 504 && on(mesh.OnGatewayError) ||
-			status == 409 && on(mesh.OnRetriable4xx) ||
-			on(mesh.OnRetriableStatus) && slices.Contains(p.Statuses, status)
+	case answered:
+		return on.Status(o.status) || s.grpc && on.GRPC(s.resp.Get(http1.GRPCStatus))
+	case verdict:
+		return on.Status(o.status)
 	case unreached:
-		return on(mesh.OnConnectFailure) || on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+		return on.Fails(route.Unreached)
 	case refused:
-		return on(mesh.OnRefusedStream) || on(mesh.OnReset) || on(mesh.OnResetBefore) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+		return on.Fails(route.Refused)
 	case unanswered, garbled, expired:
-		return on(mesh.OnReset) || on(mesh.On5xx) || on(mesh.OnGatewayError)
+		return on.Fails(route.Interrupted)
 	default:
 		return false
 	}
@@ -369,25 +398,22 @@ func retriable(p *mesh.Retry, o *outcome) bool {
 
 // prepareRetry gets ready for another attempt: it drops what the last one left, waits, and chooses an endpoint. It reports false when the request is over.
 func (s *stream) prepareRetry(o *outcome) bool {
-	policy := s.retry
-	if b := policy.Budget; b != nil {
-		if !s.dest.group.Load.BeginRetry(b.Percent, b.MinConcurrency) {
-			s.srv.count.budget.Inc()
-			s.result.flags |= s.marks | o.flags | FlagUpstreamOverflow
-			s.finish(o)
-			return false
-		}
-		s.retrying = true
+	if s.dest.group.BeginRetry(s.retry.Budget) != nil {
+		s.srv.count.budget.Inc()
+		s.result.flags |= s.marks | o.flags | FlagUpstreamOverflow
+		s.finish(o)
+		return false
 	}
+	s.retrying = true
 	s.drop(o)
 	s.tried = append(s.tried, s.chosen.Pool)
 	s.srv.count.retries.Inc()
 	s.trying.Store(0)
-	if _, _, why := s.sleep(s.backoff(policy), nil); why != none {
+	if _, _, why := s.sleep(s.backoff(), nil); why != none {
 		s.interrupted()
 		return false
 	}
-	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(s.dest.arm, s.attempt+1), Tried: s.tried})
+	s.choose(s.dest.arm, s.attempt+1)
 	return true
 }
 
@@ -395,19 +421,14 @@ func (s *stream) prepareRetry(o *outcome) bool {
 func (s *stream) endRetry() {
 	if s.retrying {
 		s.retrying = false
-		s.dest.group.Load.EndRetry()
+		s.dest.group.EndRetry()
 	}
 }
 
-// backoff is the wait before the retry that follows the present attempt: full jitter, as in Envoy, drawn like everything else.
-func (s *stream) backoff(policy *mesh.Retry) time.Duration {
-	base := policy.BackoffBase
-	ceiling := 10 * base
-	if s.attempt < 4 { // 2^4-1 is above 10
-		ceiling = min(ceiling, base*(1<<s.attempt-1))
-	}
+// backoff is the wait before the retry that follows the present attempt, drawn like everything else.
+func (s *stream) backoff() time.Duration {
 	draw := mesh.Chance(s.seed(), mesh.PurposeSample, "backoff", s.dest.arm.EdgeName, s.key, s.attempt)
-	return max(policy.BackoffMin, time.Duration(float64(draw>>11)/(1<<53)*float64(ceiling)))
+	return route.Backoff(s.retry, s.attempt, draw)
 }
 
 // drop gives up an answer that is not passed on. Its connection is kept if all of it has arrived.
@@ -443,6 +464,9 @@ func (s *stream) finish(o *outcome) {
 	if o.kind == answered {
 		s.passOn(o.conn)
 		return
+	}
+	if o.kind == overflown {
+		s.replies.Add("x-envoy-overloaded", "true")
 	}
 	s.local(o.status, o.reason, 0)
 }

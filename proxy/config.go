@@ -188,6 +188,10 @@ func (c *compiler) rule(table *route.Table, r *route.Rule) {
 		c.edits(where+": response headers", arm.Response)
 		c.next.destinations[arm] = c.destination(r, arm)
 	}
+	for i := range r.Mirrors {
+		arm := &r.Mirrors[i].Arm
+		c.next.destinations[arm] = c.destination(r, arm)
+	}
 }
 
 // edits refuses changes of headers that HTTP does not let a route make.
@@ -359,6 +363,15 @@ func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 		c.captureInbound(app.Port, r, l.Protocol)
 	}
 	return r
+}
+
+// upstreams lists the groups of endpoints that the configuration sends requests to.
+func (c *config) upstreams() []*upstream.Group {
+	all := make([]*upstream.Group, 0, len(c.groups))
+	for _, g := range c.groups {
+		all = append(all, g.Group)
+	}
+	return all
 }
 
 // pools lists the pools that the configuration uses.

@@ -9,6 +9,7 @@ import (
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
 )
 
 // What a caller may ask of the mesh by headers, in Envoy's words (config/http/http_filters/router_filter): his deadline, and how his request is retried. Strangers at an edge may not.
@@ -16,7 +17,7 @@ import (
 // control decides the time limits and the retry policy of the request: the rule's, unless the caller has others.
 func (s *stream) control() {
 	rule := s.hit.Rule
-	s.timeout, s.retry = rule.Timeout, rule.Retry
+	s.timeout, s.retry, s.retryOn = rule.Timeout, rule.Retry, rule.RetryOn
 	if s.retry != nil {
 		s.perTry = s.retry.PerTryTimeout
 	}
@@ -48,7 +49,7 @@ func (s *stream) obeyCaller(h *http1.Head) {
 		s.within(grpcTimeout(h.Get(http1.GRPCTimeout)))
 	}
 	if h.Has(http1.XEnvoyMaxRetries) || h.Has(http1.XEnvoyRetryOn) || h.Has(http1.XEnvoyRetryGRPCOn) {
-		s.retry = s.askedRetry(h)
+		s.askRetry(h)
 	}
 	for _, id := range [...]http1.Known{
 		http1.XEnvoyUpstreamRqTimeoutMs, http1.XEnvoyUpstreamRqPerTryTimeoutMs, http1.XEnvoyMaxRetries, http1.XEnvoyRetryOn, http1.XEnvoyRetryGRPCOn,
@@ -67,8 +68,8 @@ func (s *stream) within(d time.Duration, ok bool) {
 	}
 }
 
-// askedRetry is the rule's retry policy with what the caller wants otherwise.
-func (s *stream) askedRetry(h *http1.Head) *mesh.Retry {
+// askRetry changes the retry policy as the caller wants. Words that are no conditions are ignored, as in Envoy.
+func (s *stream) askRetry(h *http1.Head) {
 	asked := mesh.Retry{Attempts: 1, BackoffBase: mesh.DefaultBackoffBase}
 	if s.retry != nil {
 		asked = *s.retry
@@ -89,7 +90,7 @@ func (s *stream) askedRetry(h *http1.Head) *mesh.Retry {
 			asked.Statuses = append(asked.Statuses, code)
 		}
 	}
-	return &asked
+	s.retry, s.retryOn = &asked, route.CompileRetryOn(&asked)
 }
 
 // maxAskedRetries bounds what a caller may ask for.

@@ -9,6 +9,7 @@ import (
 type counts struct {
 	accepted [numWays]*telemetry.Counter
 	refused  byReason // requests and connections that were refused, by reason
+	mirrored byReason // copies for mirrors, by what became of them
 	closed   byReason // connections that were closed without an answer, by reason
 	bad      [http1.NumReasons]*telemetry.Counter
 	retries  *telemetry.Counter
@@ -22,18 +23,20 @@ type counts struct {
 type byReason struct {
 	counters *telemetry.Counters
 	name     string
+	label    string
 }
 
 func (b byReason) with(reason string) *telemetry.Counter {
-	return b.counters.Counter(b.name, "reason", reason)
+	return b.counters.Counter(b.name, b.label, reason)
 }
 
 func (c *counts) init(all *telemetry.Counters) {
 	for i := range c.accepted {
 		c.accepted[i] = all.Counter("connections_total", "listener", way(i).String())
 	}
-	c.refused = byReason{all, "refused_total"}
-	c.closed = byReason{all, "closed_total"}
+	c.refused = byReason{all, "refused_total", "reason"}
+	c.closed = byReason{all, "closed_total", "reason"}
+	c.mirrored = byReason{all, "mirrored_total", "outcome"}
 	for i, e := range http1.Reasons(http1.Request) {
 		c.bad[i] = all.Counter("refused_total", "reason", e.Reason)
 	}

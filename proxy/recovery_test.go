@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/route"
 )
 
 // flaky answers 503 to the first n requests and 200 to the others.
@@ -103,7 +104,8 @@ func TestWhatIsRetried(t *testing.T) {
 	} {
 		for i, on := range all {
 			policy := &mesh.Retry{On: []mesh.RetryOn{on}, Statuses: []int{418}}
-			require.Equal(t, test.want[i], retriable(policy, &test.o), "%v %d on %s", test.o.kind, test.o.status, on)
+			s := &stream{retryOn: route.CompileRetryOn(policy)}
+			require.Equal(t, test.want[i], s.retriable(&test.o), "%v %d on %s", test.o.kind, test.o.status, on)
 		}
 	}
 }
@@ -288,11 +290,11 @@ func TestBackoffIsFullJitter(t *testing.T) {
 	s.cfg = &config{inbound: &mesh.Inbound{Seed: 1}}
 	s.dest = &destination{arm: newArm()}
 	for attempt, ceiling := range map[uint32]time.Duration{1: 25, 2: 75, 3: 175, 4: 250, 5: 250, 40: 250} {
-		s.attempt = attempt
+		s.attempt, s.retry = attempt, &mesh.Retry{BackoffBase: 25 * time.Millisecond}
 		var highest time.Duration
 		for i := range 2000 {
 			s.key = fmt.Sprint(i)
-			d := s.backoff(&mesh.Retry{BackoffBase: 25 * time.Millisecond})
+			d := s.backoff()
 			require.GreaterOrEqual(t, d, time.Duration(0))
 			require.Less(t, d, ceiling*time.Millisecond)
 			highest = max(highest, d)

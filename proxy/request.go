@@ -85,7 +85,7 @@ func (s *stream) direct() {
 		return
 	}
 	if s.role.redirect && !s.c.secure {
-		s.redirect(&mesh.Redirect{Scheme: "https", Code: 301})
+		s.redirect(toHTTPS)
 		return
 	}
 	switch s.role.way {
@@ -128,8 +128,9 @@ func (s *stream) route(table *route.Table) {
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 	case rule == nil:
 		s.local(404, ReasonNoRoute, FlagNoRoute)
+	case rule.CORS != nil && s.preflight(rule.CORS):
 	case rule.Route.Redirect != nil:
-		s.redirect(rule.Route.Redirect)
+		s.redirect(s.hit)
 	case rule.Route.Direct != nil:
 		s.directResponse(rule.Route.Direct)
 	default:
@@ -142,11 +143,15 @@ func (s *stream) split(rule *route.Rule) {
 	seed := s.seed()
 	arm := &rule.Arms[rule.Choose(seed, &s.req, s.key)]
 	s.dest = s.cfg.destinations[arm]
-	if s.dest.group == nil {
+	switch {
+	case arm.Refuse != 0 && arm.Missing == "":
+		s.local(arm.Refuse, ReasonRefusedByRoute, 0)
+		return
+	case s.dest.group == nil:
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 		return
 	}
-	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(arm, 1)})
+	s.choose(arm, 1)
 	version := arm.Version
 	if version == "" && s.chosen != nil {
 		version = s.chosen.Version
@@ -170,18 +175,10 @@ func (s *stream) split(rule *route.Rule) {
 	s.carryOn()
 }
 
-// draw is the chance by which the endpoint of an attempt is chosen.
-func (s *stream) draw(arm *route.Arm, attempt uint32) mesh.Draw {
-	if len(s.dest.group.Endpoints) < 2 {
-		return 0
-	}
-	return mesh.Chance(s.seed(), mesh.PurposeSample, arm.Endpoints, arm.EdgeName, s.key, attempt)
-}
-
 // rewrite writes down what the route changes in the request and the answer.
 func (s *stream) rewrite(rule *route.Rule, arm *route.Arm) {
 	if w := rule.Route.Rewrite; w != nil {
-		if w.Path != "" && s.req.Form != http1.AsteriskForm {
+		if (w.Path != "" || w.FullPath != "" || w.Regex != nil) && s.req.Form != http1.AsteriskForm {
 			s.scratch.path = s.hit.AppendPath(s.scratch.path[:0], s.req.Path())
 			s.edits.SetPath(s.scratch.path)
 		}

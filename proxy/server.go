@@ -21,6 +21,8 @@ type Server struct {
 	apps  *upstream.Pools // to the workload itself
 	count counts
 
+	mirrors mirrors
+
 	config   atomic.Pointer[config]
 	draining atomic.Bool
 
@@ -41,6 +43,7 @@ func New(o Options) *Server {
 	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
 	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle})
 	s.apps = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.DialApp, IdleTimeout: o.Timeouts.UpstreamIdle})
+	s.mirrors.init(s)
 	s.count.init(o.Counters)
 	o.Counters.Gauge(func() float64 { return float64(s.connections()) }, "connections")
 	first, err := s.compile(nil, mesh.NewSnapshot(), mesh.Generation{})
@@ -85,6 +88,7 @@ func (s *Server) retain(c *config) {
 	used := c.pools()
 	s.pools.Retain(used)
 	s.apps.Retain(used)
+	s.pools.Follow(c.upstreams())
 }
 
 // Generation is that of the last update that was applied.
@@ -102,6 +106,7 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	s.stopListening()
 	s.drain()
+	s.mirrors.close()
 	s.pools.Close()
 	s.apps.Close()
 	return nil

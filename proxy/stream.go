@@ -64,6 +64,7 @@ type stream struct {
 	perTry   time.Duration // of one attempt; 0: whatever
 	deadline bool          // the timeout is the caller's own
 	retry    *mesh.Retry   // nil: none
+	retryOn  route.RetryOn // its conditions
 
 	result result
 }
@@ -74,6 +75,8 @@ type scratch struct {
 	span  [16]byte
 	trace [128]byte
 	path  []byte
+
+	edits []route.Edit
 
 	number []byte
 }
@@ -140,7 +143,7 @@ func (s *stream) forget() {
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
 	s.key, s.peer, s.grpc, s.minted, s.trusted = "", nil, false, false, false
-	s.timeout, s.perTry, s.deadline, s.retry = 0, 0, false, nil
+	s.timeout, s.perTry, s.deadline, s.retry, s.retryOn = 0, 0, false, nil, route.RetryOn{}
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
 	s.result = result{grpc: noGRPC}

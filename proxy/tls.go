@@ -85,9 +85,9 @@ func (c *conn) handshake() bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.srv.opts.Timeouts.Header)
 	defer cancel()
-	secured := tls.Server(c.accepted, c.role.tls)
+	c.sock = socket.Server(c.accepted, c.role.tls)
 	c.alarm.enter(readingHead, 0, nil, canceler(cancel), nil)
-	err := secured.HandshakeContext(ctx)
+	err := c.sock.Handshake(ctx)
 	c.alarm.leave()
 	if err != nil {
 		c.srv.count.refused.with(reasonHandshake).Inc()
@@ -95,8 +95,7 @@ func (c *conn) handshake() bool {
 		return false
 	}
 	c.secure = true
-	c.protocol = secured.ConnectionState().NegotiatedProtocol
-	c.sock = socket.New(secured)
+	c.protocol = c.sock.TLS().NegotiatedProtocol
 	return true
 }
 

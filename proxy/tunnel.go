@@ -28,7 +28,7 @@ func (s *stream) connectTunnel() {
 	pool := s.chosen.Pool
 	pool.Begin()
 	defer pool.End()
-	conn, o := s.dial(pool)
+	conn, o := s.connect(upstream.Want{Tunnel: true})
 	s.count(conn == nil)
 	switch {
 	case conn == nil && o.kind == stopped:
@@ -68,7 +68,7 @@ func (s *stream) tunnelTCP() {
 	pool := s.chosen.Pool
 	pool.Begin()
 	defer pool.End()
-	conn, o := s.dial(pool)
+	conn, o := s.connect(upstream.Want{Tunnel: true})
 	if conn == nil {
 		told.Closed(uint32(o.flags))
 		c.sock.Abort()
@@ -100,7 +100,7 @@ func (s *stream) directTCP() (refused string) {
 	if s.dest.group == nil {
 		return ReasonNoDestination
 	}
-	s.chosen = s.dest.group.Pick(upstream.Choice{Draw: s.draw(arm, 1)})
+	s.choose(arm, 1)
 	return ""
 }
 

@@ -209,7 +209,7 @@ func (c *condition) holds(req Request) bool {
 	case withoutHeader:
 		return !c.headerHolds(req)
 	default:
-		value, ok := parameter(req.Query(), c.name)
+		value, ok := Parameter(req.Query(), c.name)
 		return ok && c.test.holds(value)
 	}
 }
@@ -240,7 +240,7 @@ func (c *condition) value(req Request) (value string, present bool) {
 	case ofHosts:
 		return lowerASCII(string(nameOf(req.Host()))), true
 	case ofQuery:
-		v, ok := parameter(req.Query(), c.name)
+		v, ok := Parameter(req.Query(), c.name)
 		return string(v), ok
 	default:
 		i := req.Find(c.name)
@@ -261,8 +261,8 @@ func joined(req Request, i int) []byte {
 	return value
 }
 
-// parameter gives the value of the first query parameter of that name, as sent. A parameter without "=" has an empty value.
-func parameter(query []byte, name string) (value []byte, ok bool) {
+// Parameter gives the value of the first query parameter of that name, as sent. A parameter without "=" has an empty value.
+func Parameter(query []byte, name string) (value []byte, ok bool) {
 	for len(query) > 0 {
 		one := query
 		if i := bytes.IndexByte(query, '&'); i >= 0 {

@@ -265,7 +265,7 @@ func (v *valueIndex) search(s *search, req Request) {
 			s.try(v.lists[string(req.Value(i))], req)
 		}
 	case ofQuery:
-		if value, ok := parameter(req.Query(), v.name); ok {
+		if value, ok := Parameter(req.Query(), v.name); ok {
 			s.try(v.lists[string(value)], req)
 		}
 	case ofMethod:

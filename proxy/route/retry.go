@@ -58,6 +58,14 @@ func compileRetryOn(r *mesh.Retry) (RetryOn, error) {
 	return out, nil
 }
 
+// CompileRetryOn compiles the conditions of a policy, without those that do not exist.
+func CompileRetryOn(r *mesh.Retry) RetryOn {
+	known := *r
+	known.On = slices.DeleteFunc(slices.Clone(r.On), func(c mesh.RetryOn) bool { return !slices.Contains(retryConditions[:], c) })
+	out, _ := compileRetryOn(&known) // nothing is left to be wrong
+	return out
+}
+
 // Status reports whether an answer with that status is followed by another attempt.
 func (r *RetryOn) Status(status int) bool {
 	switch {

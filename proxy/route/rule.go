@@ -128,12 +128,12 @@ func (r *Rule) stickyValue(req Request) []byte {
 		}
 		return nil
 	default:
-		return cookie(req, sticky.Cookie)
+		return Cookie(req, sticky.Cookie)
 	}
 }
 
-// cookie gives the value of a cookie, without quotes around it (RFC 6265, 4.2.1); nil when there is none.
-func cookie(req Request, name string) []byte {
+// Cookie gives the value of a cookie, without quotes around it (RFC 6265, 4.2.1); nil when there is none.
+func Cookie(req Request, name string) []byte {
 	for i := req.Find("cookie"); i >= 0; i = req.Next(i) {
 		for pairs := req.Value(i); len(pairs) > 0; {
 			var pair []byte

@@ -22,22 +22,46 @@ const (
 // mirrors sends copies. Its owner is the server.
 type mirrors struct {
 	srv    *Server
-	ctx    context.Context
-	end    context.CancelFunc
 	slots  chan struct{}
 	flying sync.WaitGroup
+
+	mu     sync.Mutex
+	cancel map[*copied]context.CancelFunc // of those on their way
+	closed bool
 }
 
 func (m *mirrors) init(s *Server) {
 	m.srv = s
-	m.ctx, m.end = context.WithCancel(context.Background())
+	m.cancel = map[*copied]context.CancelFunc{}
 	m.slots = make(chan struct{}, maxMirrored)
 }
 
 // close gives up all copies on their way, and returns when nothing of them is left.
 func (m *mirrors) close() {
-	m.end()
+	m.mu.Lock()
+	m.closed = true
+	for _, cancel := range m.cancel {
+		cancel()
+	}
+	m.mu.Unlock()
 	m.flying.Wait()
+}
+
+// begin gives a copy its time.
+func (m *mirrors) begin(c *copied) (ctx context.Context, end func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), mirrorTimeout)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		cancel()
+	}
+	m.cancel[c] = cancel
+	return ctx, func() {
+		cancel()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.cancel, c)
+	}
 }
 
 // copied is a request for a mirror.
@@ -76,13 +100,13 @@ func (s *stream) mirror(rule *route.Rule) {
 }
 
 // copyFor makes the copy: it says of itself that it is a shadow, as in Envoy and Istio, by the suffix of its host.
-func (s *stream) copyFor(m *route.Mirror, to *destination) copied {
+func (s *stream) copyFor(m *route.Mirror, to *destination) *copied {
 	e := s.edits
 	e.SetHost(shadowOf(s.req.Host()))
 	b := http1.AppendRequest(nil, &s.req, &e)
 	arm := &m.Arm
 	draw := mesh.Chance(s.seed(), mesh.PurposeSample, arm.Endpoints, arm.EdgeName, s.key, 1)
-	return copied{bytes: append(b, s.sent.bytes()...), exchange: http1.ExchangeOf(&s.req), group: to.group.Group, endpoint: to.group.Pick(upstream.Choice{Draw: draw})}
+	return &copied{bytes: append(b, s.sent.bytes()...), exchange: http1.ExchangeOf(&s.req), group: to.group.Group, endpoint: to.group.Pick(upstream.Choice{Draw: draw})}
 }
 
 // shadowOf is the host of copies: NAME-shadow[:PORT].
@@ -98,15 +122,15 @@ func shadowOf(host []byte) []byte {
 }
 
 // send sends a copy and reads the answer.
-func (m *mirrors) send(c copied) {
+func (m *mirrors) send(c *copied) {
 	outcome := "failed"
 	defer func() { m.srv.count.mirrored.with(outcome).Inc() }()
 	defer m.srv.survive("a mirror", func() {})
 	if c.endpoint == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, mirrorTimeout)
-	defer cancel()
+	ctx, end := m.begin(c)
+	defer end()
 	conn, err := c.group.Connect(ctx, c.endpoint, upstream.Want{Sure: true})
 	if err != nil {
 		return

@@ -58,7 +58,8 @@ var mayImport = []rule{
 	{"run", []string{
 		"spec", "plan", "mesh/...", "env/...", "control/...", "injector", "load/...", "metrics/...", "analyzer/...", "rollout", "journal", "internal/hist",
 	}},
-	{"reports", []string{"journal", "internal/hist"}},
+	{"reports", []string{"journal", "internal/hist", "reports/graph"}},
+	{"reports/graph", []string{"journal", "internal/hist"}},
 	{"scenarios", nil},
 	{"fixtures", nil},
 	{"fixtures/observability/...", []string{"fixtures/observability/..."}},

@@ -56,6 +56,9 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &state
 }
 
+// Held reports whether something that arrived may have been read and not been given out: it takes memory, and a Look tells what it is. The caller must be who reads.
+func (c *Conn) Held() bool { return c.secure != nil && c.secure.holds() }
+
 func (s *secure) handshake(ctx context.Context) error {
 	if s.agreed.Load() {
 		return nil

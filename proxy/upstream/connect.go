@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -51,34 +53,87 @@ func IsOverflow(err error) (Overflow, bool) { return errors.AsType[Overflow](err
 //
 // Whoever gets a connection gives it back by Put when it can carry another request, and by Discard when not, exactly one of them and once.
 func (g *Group) Take(e *Endpoint, w Want) (*Conn, error) {
-	if w.Fresh || w.Tunnel {
+	if w.Tunnel {
 		return nil, nil
 	}
-	return e.Pool.Get(w.Sure), nil
+	if m := g.limits.MaxRequests; m > 0 && g.account.requests.Load() >= int64(m) {
+		return nil, g.account.overflow(TooManyRequests)
+	}
+	if e.Pool.waiting.Load() > 0 {
+		return nil, nil // others were there before
+	}
+	return g.admit(e.Pool.take(g, &w))
 }
 
 // Connect gives a connection to an endpoint of the group: one that is there, one that it makes within the group's ConnectTimeout, or the next that is given back when there may be no more. How long that
 // takes is up to ctx. Errors are an [Overflow]; a [HandshakeError] when TLS was not agreed on; else that of connecting, which IsTimeout tells apart; and that of ctx.
 func (g *Group) Connect(ctx context.Context, e *Endpoint, w Want) (*Conn, error) {
-	if c, err := g.Take(e, w); c != nil || err != nil {
-		return c, err
+	p := e.Pool
+	for {
+		if c, err := g.Take(e, w); c != nil || err != nil {
+			return c, err
+		}
+		got, err := g.account.acquire(ctx, g, p, w)
+		switch {
+		case err != nil:
+			return nil, err
+		case got.conn != nil:
+			if p.sound(got.conn, w.Sure) {
+				return g.admit(got.conn)
+			}
+			p.drop(got.conn)
+			continue
+		}
+		if got.victim != nil {
+			got.victim.end()
+		}
+		c, err := p.dial(ctx, g.ConnectTimeout, &w, got.shared)
+		if err != nil || w.Tunnel {
+			return c, err
+		}
+		return g.admit(c)
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.ConnectTimeout)
-	defer cancel()
-	return e.Pool.Dial(ctx)
+}
+
+// admit counts a request that has got its connection (nil: it has not), unless too many are in flight.
+func (g *Group) admit(c *Conn) (*Conn, error) {
+	m := g.limits.MaxRequests
+	if c == nil || m == 0 {
+		return c, nil
+	}
+	if g.account.requests.Add(1) > int64(m) {
+		g.account.requests.Add(-1)
+		c.unused()
+		return nil, g.account.overflow(TooManyRequests)
+	}
+	c.counted = true
+	return c, nil
 }
 
 // BeginRetry counts a retry in flight, unless there are as many already as the destination's limit or the budget (nil: none) allows: then it reports TooManyRetries. EndRetry must follow each nil.
 func (g *Group) BeginRetry(budget *mesh.RetriesBudget) error {
-	percent, minimum := 100.0, 1<<30
+	percent, minimum := 0.0, math.MaxInt
 	if budget != nil {
 		percent, minimum = budget.Percent, budget.MinConcurrency
 	}
 	if !g.Load.BeginRetry(percent, minimum) {
-		return TooManyRetries
+		return g.account.overflow(TooManyRetries)
+	}
+	if m := g.limits.MaxRetries; g.account.retries.Add(1) > int64(m) && m > 0 {
+		g.EndRetry()
+		return g.account.overflow(TooManyRetries)
 	}
 	return nil
 }
 
 // EndRetry is the counterpart of BeginRetry.
-func (g *Group) EndRetry() { g.Load.EndRetry() }
+func (g *Group) EndRetry() {
+	g.account.retries.Add(-1)
+	g.Load.EndRetry()
+}
+
+// IsTimeout reports whether dialing took too long, as opposed to having been refused.
+func IsTimeout(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	return errors.Is(err, context.DeadlineExceeded) || ok && timeout.Timeout()
+}

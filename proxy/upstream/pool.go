@@ -2,49 +2,57 @@ package upstream
 
 import (
 	"context"
-	"errors"
-	"net"
+	"crypto/tls"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/socket"
 )
 
-// Pool holds the connections to one address.
+// Pool holds the connections of one destination to one address.
 type Pool struct {
-	Address string
-	opts    *Options
+	Address   string
+	opts      *Options
+	account   *account
+	transport *transport
+	sessions  tls.ClientSessionCache // nil without TLS
+	all       *muxes                 // of all pools
 
 	active   atomic.Int64 // requests in flight
-	open     atomic.Int64 // connections
 	requests atomic.Uint64
 	connects atomic.Uint64
 	failures atomic.Uint64 // to connect
+	waiting  atomic.Int32  // requests, in the account's queue
+	speaks   atomic.Uint32 // a speech: what the endpoint was found to speak
+
+	// Under the account's lock.
+	open    int  // connections, and those that are being made
+	dialing bool // one that is to be shared is being made
 
 	mu      sync.Mutex
+	serial  uint64 // of the group that the limits are of
+	limits  mesh.ConnectionPool
 	idle    []*Conn // the longest unused first
+	muxes   []*mux  // shared connections that have not ended
 	reaper  *time.Timer
 	retired bool
 }
 
-// Stats is what a pool did and holds.
-type Stats struct {
-	Address         string `json:"address"`
-	Active          int64  `json:"active"`          // requests in flight
-	Connections     int64  `json:"connections"`     // open
-	Idle            int    `json:"idle"`            // of them, unused
-	Requests        uint64 `json:"requests"`        // ever
-	Connects        uint64 `json:"connects"`        // connections ever made
-	ConnectFailures uint64 `json:"connectFailures"` // ever
-}
-
-// Conn is a connection to an endpoint. It belongs to whoever got it, until Put or Discard.
+// Conn is a connection to an endpoint, or one stream of a connection that others have streams of too. It belongs to whoever got it, until Put or Discard.
 type Conn struct {
 	*socket.Conn
-	pool   *Pool
-	since  time.Duration // unused since
-	Reused bool          // it carried a request before: the other side may have closed it meanwhile
+	Reused bool // the connection carried a request before: the other side may have closed it meanwhile
+
+	pool    *Pool
+	mux     *mux          // nil: it has a connection to itself
+	name    string        // server name; empty without TLS
+	born    time.Duration // when the connection was made
+	since   time.Duration // unused since
+	carried int           // requests, this one not among them
+	counted bool          // as a request in flight
 }
 
 // trusted is how long a connection may lie unused before it is looked at when it is taken again. One that dies within costs a repetition of a request that can be
@@ -63,27 +71,153 @@ func (p *Pool) End() { p.active.Add(-1) }
 // Active is the number of requests in flight.
 func (p *Pool) Active() int64 { return p.active.Load() }
 
+// Shared reports whether the connection is a stream of HTTP/2.
+func (c *Conn) Shared() bool { return c.mux != nil }
+
+// Ends is when the connection has to be closed, by the MaxDuration of its destination, on the clock of Options.Now; 0: whenever.
+func (c *Conn) Ends() time.Duration {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	if c.pool.limits.MaxDuration == 0 {
+		return 0
+	}
+	return c.born + c.pool.limits.MaxDuration
+}
+
 // Put gives the connection back: it can carry another request.
-func (c *Conn) Put() { c.pool.Put(c) }
+func (c *Conn) Put() {
+	p := c.pool
+	c.uncount()
+	if c.mux != nil {
+		p.closeStream(c)
+		return
+	}
+	c.carried++
+	c.Reused = true
+	c.since = p.opts.Now()
+	if c.Held() && c.Look() != socket.Quiet {
+		p.drop(c)
+		return
+	}
+	p.give(c)
+}
 
-// Discard closes the connection, or what is in use of it.
-func (c *Conn) Discard() { c.pool.Discard(c) }
+// Discard closes the connection, or the stream.
+func (c *Conn) Discard() {
+	c.uncount()
+	if c.mux != nil {
+		c.pool.closeStream(c)
+		return
+	}
+	c.pool.drop(c)
+}
 
-// Get takes the connection that was used last; nil when there is none that lives. A sure one is looked at however short it lay unused.
-func (p *Pool) Get(sure bool) *Conn {
-	for {
-		c := p.take()
-		if c == nil {
-			return nil
-		}
-		if !sure && p.opts.Now()-c.since < trusted || c.Look() == socket.Quiet {
-			return c
-		}
-		p.Discard(c) // closed by the other side, or it sent something that nobody asked for
+// unused gives a connection back that was not used.
+func (c *Conn) unused() {
+	if c.mux != nil {
+		c.pool.closeStream(c)
+		return
+	}
+	c.since = c.pool.opts.Now()
+	c.pool.give(c)
+}
+
+func (c *Conn) uncount() {
+	if c.counted {
+		c.counted = false
+		c.pool.account.requests.Add(-1)
 	}
 }
 
-func (p *Pool) take() *Conn {
+// end closes what has been counted out already.
+func (c *Conn) end() { _ = c.Close() } // whatever was of interest has been read
+
+// drop closes a connection that nobody shares.
+func (p *Pool) drop(c *Conn) {
+	c.end()
+	p.account.release(p)
+}
+
+// adopt takes over the limits of a group that is newer than the last one.
+func (p *Pool) adopt(g *Group) {
+	if g.serial <= p.serial {
+		return
+	}
+	p.serial, p.limits = g.serial, g.limits
+	if p.reaper != nil {
+		p.reaper.Reset(0) // what is due may have changed
+	}
+}
+
+// take gives a connection that is there and lives; nil when there is none.
+func (p *Pool) take(g *Group, w *Want) *Conn {
+	for {
+		c := p.ready(g, w)
+		if c == nil || p.sound(c, w.Sure) {
+			return c
+		}
+		p.drop(c)
+	}
+}
+
+// sound reports whether a connection may be used again. One that the other side closed may not, or on which it sent something that nobody asked for.
+func (p *Pool) sound(c *Conn, sure bool) bool {
+	return c.mux != nil || !sure && p.opts.Now()-c.since < trusted || c.Look() == socket.Quiet
+}
+
+// ready takes the connection that was used last, or else a stream of one that is shared. A fresh one is only ever a stream: who shares a connection hears when it ends.
+func (p *Pool) ready(g *Group, w *Want) *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.adopt(g)
+	if !w.Fresh {
+		for i := len(p.idle) - 1; i >= 0; i-- {
+			if c := p.idle[i]; p.transport.serves(c.name, w) {
+				p.idle = slices.Delete(p.idle, i, i+1)
+				return c
+			}
+		}
+	}
+	if len(p.muxes) == 0 {
+		return nil
+	}
+	return p.stream(w)
+}
+
+// give lets a connection carry another request, of one who waits or a later one.
+func (p *Pool) give(c *Conn) {
+	a := p.account
+	if !a.attention.Load() {
+		if !p.park(c) {
+			p.drop(c)
+			return
+		}
+		if !a.attention.Load() {
+			return
+		}
+		if c = p.unpark(); c == nil { // who came meanwhile has seen it
+			return
+		}
+	}
+	if !a.offer(c) {
+		p.drop(c)
+	}
+}
+
+// park keeps a connection, unless it has done enough.
+func (p *Pool) park(c *Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.retired || len(p.idle) >= p.opts.MaxIdle || p.worn(c.born, c.carried, c.since) {
+		return false
+	}
+	p.idle = append(p.idle, c)
+	p.watchIdle()
+	return true
+}
+
+// unpark takes the connection that was used last, whomever it serves.
+func (p *Pool) unpark() *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := len(p.idle) - 1
@@ -91,124 +225,178 @@ func (p *Pool) take() *Conn {
 		return nil
 	}
 	c := p.idle[last]
-	p.idle[last] = nil
-	p.idle = p.idle[:last]
+	p.idle = slices.Delete(p.idle, last, last+1)
 	return c
 }
 
-// Dial makes a new connection, within the context.
-func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
-	c, err := p.opts.Dial(ctx, p.Address)
-	if err != nil {
-		p.failures.Add(1)
-		return nil, err
-	}
-	p.connects.Add(1)
-	p.open.Add(1)
-	return &Conn{Conn: socket.New(c), pool: p}, nil
+// worn reports whether a connection has carried as many requests as it may, or lived as long.
+func (p *Pool) worn(born time.Duration, carried int, now time.Duration) bool {
+	l := &p.limits
+	return l.MaxRequestsPerConnection > 0 && carried >= l.MaxRequestsPerConnection || l.MaxDuration > 0 && now-born >= l.MaxDuration
 }
 
-// Put gives a connection back that can carry another request.
-func (p *Pool) Put(c *Conn) {
-	c.Reused = true
-	c.since = p.opts.Now()
+// evict takes a connection out that nobody uses; it has to be counted out and ended.
+func (p *Pool) evict() victim {
 	p.mu.Lock()
-	if p.retired || len(p.idle) >= p.opts.MaxIdle {
-		p.mu.Unlock()
-		p.Discard(c)
-		return
+	defer p.mu.Unlock()
+	if len(p.idle) > 0 {
+		c := p.idle[0]
+		p.idle = slices.Delete(p.idle, 0, 1)
+		return c
 	}
-	p.idle = append(p.idle, c)
-	if p.reaper == nil {
-		p.reaper = time.AfterFunc(p.opts.IdleTimeout, p.reap)
+	for _, m := range p.muxes {
+		if m.streams == 0 && !m.released {
+			m.closing, m.released = true, true
+			return m
+		}
 	}
-	p.mu.Unlock()
+	return nil
 }
 
-// Discard closes a connection.
-func (p *Pool) Discard(c *Conn) {
-	p.open.Add(-1)
-	_ = c.Close() // whatever was of interest has been read
+// idleTimeout is how long a connection lies unused.
+func (p *Pool) idleTimeout() time.Duration {
+	if t := p.limits.IdleTimeout; t > 0 {
+		return t
+	}
+	return p.opts.IdleTimeout
+}
+
+// due is when a connection that is unused since a moment is to be closed.
+func (p *Pool) due(born, since time.Duration) time.Duration {
+	due := since + p.idleTimeout()
+	if p.limits.MaxDuration > 0 {
+		due = min(due, born+p.limits.MaxDuration)
+	}
+	return due
+}
+
+// watchIdle makes sure that the reaper comes.
+func (p *Pool) watchIdle() {
+	if p.reaper == nil && !p.retired {
+		p.reaper = time.AfterFunc(p.idleTimeout(), p.reap)
+	}
 }
 
 // reap closes what has been unused for too long.
 func (p *Pool) reap() {
 	now := p.opts.Now()
+	next := never
 	p.mu.Lock()
-	old := 0
-	for old < len(p.idle) && now-p.idle[old].since >= p.opts.IdleTimeout {
-		old++
+	var dead []*Conn
+	p.idle = slices.DeleteFunc(p.idle, func(c *Conn) bool {
+		due := p.due(c.born, c.since)
+		if due <= now {
+			dead = append(dead, c)
+			return true
+		}
+		next = min(next, due)
+		return false
+	})
+	for _, m := range p.muxes {
+		if m.streams > 0 || m.closing {
+			continue
+		}
+		if due := p.due(m.born, m.since); due <= now {
+			m.retire()
+		} else {
+			next = min(next, due)
+		}
 	}
-	dead := append([]*Conn(nil), p.idle[:old]...)
-	p.idle = append(p.idle[:0], p.idle[old:]...)
 	switch {
 	case p.retired:
-	case len(p.idle) > 0:
-		p.reaper.Reset(p.opts.IdleTimeout - (now - p.idle[0].since))
+	case next < never:
+		p.reaper.Reset(next - now)
 	default:
 		p.reaper = nil
 	}
 	p.mu.Unlock()
 	for _, c := range dead {
-		p.Discard(c)
+		p.drop(c)
 	}
 }
 
+// retire closes what is unused, and lets the rest be closed when its requests end.
 func (p *Pool) retire() {
 	p.mu.Lock()
 	p.retired = true
 	idle := p.idle
 	p.idle = nil
+	for _, m := range p.muxes {
+		m.retire()
+	}
 	if p.reaper != nil {
 		p.reaper.Stop()
 	}
 	p.mu.Unlock()
 	for _, c := range idle {
-		p.Discard(c)
+		p.drop(c)
 	}
 }
 
-func (p *Pool) stats() Stats {
-	p.mu.Lock()
-	idle := len(p.idle)
-	p.mu.Unlock()
-	return Stats{
-		Address: p.Address, Active: p.active.Load(), Connections: p.open.Load(), Idle: idle,
-		Requests: p.requests.Load(), Connects: p.connects.Load(), ConnectFailures: p.failures.Load(),
+// make makes a connection, in TLS if that is wanted, and finds out what is spoken on it.
+func (p *Pool) make(ctx context.Context, w *Want) (sock *socket.Conn, name string, multiplexed bool, err error) {
+	raw, err := p.opts.Dial(ctx, p.Address)
+	if err != nil {
+		return nil, "", false, err
 	}
+	t := p.transport
+	if t.security == nil {
+		return socket.New(raw), "", t.speech == http2Only && !w.Tunnel, nil
+	}
+	name = t.serverName(w)
+	sock = socket.Client(raw, t.security.config(name, p.sessions, w.Tunnel))
+	if err := sock.Handshake(ctx); err != nil {
+		_ = sock.Close() // it is of no use
+		return nil, "", false, &HandshakeError{Address: p.Address, Refused: CertificateRefused(err), Err: err}
+	}
+	return sock, name, !w.Tunnel && t.multiplexed(sock.TLS().NegotiatedProtocol), nil
 }
 
-// Load is what is in flight to a destination: the basis of a retry budget.
-type Load struct {
-	requests, retries atomic.Int64
-}
-
-// Begin counts a logical request in flight, End its end.
-func (l *Load) Begin() { l.requests.Add(1) }
-
-// End is Begin's counterpart.
-func (l *Load) End() { l.requests.Add(-1) }
-
-// BeginRetry counts a retry in flight, unless there are as many already as the budget allows: percent of the requests in flight, but at least the minimum. EndRetry must
-// follow each true.
-func (l *Load) BeginRetry(percent float64, minimum int) bool {
-	allowed := max(int64(percent*float64(l.requests.Load())/100), int64(minimum))
-	for {
-		n := l.retries.Load()
-		if n >= allowed {
-			return false
+// dial uses the right to make a connection.
+func (p *Pool) dial(ctx context.Context, timeout time.Duration, w *Want, shared bool) (*Conn, error) {
+	within, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	sock, name, multiplexed, err := p.make(within, w)
+	var c *Conn
+	if err == nil && !w.Tunnel {
+		p.learn(multiplexed)
+	}
+	switch {
+	case err == nil && multiplexed:
+		c, err = p.multiplex(sock, name)
+	case err == nil:
+		c = &Conn{Conn: sock, pool: p, name: name, born: p.opts.Now()}
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			p.account.abandon(p, shared, nil) // who waits for the connection too can still make it
+			return nil, ctx.Err()
 		}
-		if l.retries.CompareAndSwap(n, n+1) {
-			return true
-		}
+		p.failures.Add(1)
+		p.account.abandon(p, shared, err)
+		return nil, err
 	}
+	p.connects.Add(1)
+	if shared {
+		p.account.made(p)
+	}
+	return c, nil
 }
 
-// EndRetry is the counterpart of BeginRetry.
-func (l *Load) EndRetry() { l.retries.Add(-1) }
+// Get takes the connection that was used last; nil when there is none that lives. A sure one is looked at however short it lay unused.
+func (p *Pool) Get(sure bool) *Conn { return p.take(&Group{}, &Want{Sure: sure}) }
 
-// IsTimeout reports whether dialing took too long, as opposed to having been refused.
-func IsTimeout(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+// Dial makes a new connection, within the context, whatever the limits are.
+func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
+	a := p.account
+	a.mu.Lock()
+	a.count(p)
+	a.mu.Unlock()
+	return p.dial(ctx, mesh.DefaultConnectTimeout, &Want{}, false)
 }
+
+// Put is c.Put.
+func (p *Pool) Put(c *Conn) { c.Put() }
+
+// Discard is c.Discard.
+func (p *Pool) Discard(c *Conn) { c.Discard() }

@@ -3,13 +3,15 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
 )
 
 // Options are what pools are made with. The zero value of a field means its default.
@@ -18,19 +20,39 @@ type Options struct {
 	Dial        func(ctx context.Context, address string) (net.Conn, error) // default: TCP
 	IdleTimeout time.Duration                                               // of an unused connection; default 30 s, below what servers allow (nginx: 75 s, our own listeners: 60 s)
 	MaxIdle     int                                                         // unused connections to an endpoint; default 1024, Envoy's limit of all
+	Limits      *http1.Limits                                               // of what comes by HTTP/2; default http1.DefaultLimits()
 	Chance      func() mesh.Draw                                            // the jitter between health checks; default: random. It is called concurrently
 }
 
-// Pools holds the connections to all endpoints, by address. It is safe for concurrent use.
+// Pools holds the connections to all endpoints. They are kept apart by destination, and by how they are made: what is limited and counted is the destination's own, as in Envoy. It is safe for
+// concurrent use.
 type Pools struct {
-	opts Options
+	opts   Options
+	serial atomic.Uint64 // of groups
+	all    *muxes
 
-	mu     sync.Mutex
-	byAddr map[string]*Pool
-	loads  map[string]*Load
-	closed bool
+	mu       sync.Mutex
+	pools    map[poolKey]*Pool
+	accounts map[string]*account
+	loads    map[string]*Load
+	closed   bool
 
 	health health
+}
+
+// poolKey tells pools apart.
+type poolKey struct {
+	account   *account
+	transport string
+	address   string
+}
+
+// access is how the endpoints of a group are connected to.
+type access struct {
+	serial    uint64 // a later group has a greater one
+	account   *account
+	transport *transport
+	limits    mesh.ConnectionPool
 }
 
 // NewPools returns pools without connections.
@@ -50,19 +72,61 @@ func NewPools(opts Options) *Pools {
 	}
 	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, 30*time.Second)
 	opts.MaxIdle = cmp.Or(opts.MaxIdle, 1024)
-	return &Pools{opts: opts, byAddr: map[string]*Pool{}, loads: map[string]*Load{}}
+	return &Pools{opts: opts, all: newMuxes(), pools: map[poolKey]*Pool{}, accounts: map[string]*account{}, loads: map[string]*Load{}}
 }
 
-// Pool gives the pool of an address (HOST:PORT), and makes it when there is none.
-func (ps *Pools) Pool(address string) *Pool {
+// newAccess resolves how a destination's endpoints are connected to.
+func (ps *Pools) newAccess(d Destination) (access, error) {
+	t, err := newTransport(d)
+	if err != nil {
+		return access{}, err
+	}
+	name := d.Name
+	if d.Subset != "" {
+		name += "/" + d.Subset
+	}
+	return access{serial: ps.serial.Add(1), account: ps.account(name), transport: t, limits: d.Policy.Pool}, nil
+}
+
+func (ps *Pools) account(name string) *account {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	p := ps.byAddr[address]
+	a := ps.accounts[name]
+	if a == nil {
+		a = newAccount(name)
+		ps.accounts[name] = a
+	}
+	return a
+}
+
+// pool gives the pool of an address (HOST:PORT), and makes it when there is none.
+func (ps *Pools) pool(address string, by *access) *Pool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	key := poolKey{by.account, by.transport.key, address}
+	p := ps.pools[key]
 	if p == nil {
-		p = &Pool{Address: address, opts: &ps.opts, retired: ps.closed}
-		ps.byAddr[address] = p
+		p = ps.newPool(address, by)
+		p.retired = ps.closed
+		ps.pools[key] = p
 	}
 	return p
+}
+
+func (ps *Pools) newPool(address string, by *access) *Pool {
+	p := &Pool{Address: address, opts: &ps.opts, account: by.account, transport: by.transport, all: ps.all}
+	if by.transport.security != nil {
+		p.sessions = tls.NewLRUClientSessionCache(maxSessions)
+	}
+	return p
+}
+
+// maxSessions is how many TLS sessions with an endpoint are kept, one for each server name.
+const maxSessions = 8
+
+// Pool gives the pool of an address to which plain HTTP/1.1 is spoken on behalf of nobody in particular.
+func (ps *Pools) Pool(address string) *Pool {
+	return ps.pool(address, &access{account: ps.account(""), transport: plaintext})
 }
 
 // Load gives what is in flight to a destination, by any name that outlives configurations.
@@ -79,17 +143,28 @@ func (ps *Pools) Load(name string) *Load {
 
 // NewLone makes a group of one endpoint, with connections that nobody else uses and no Stats tell. Whoever made it closes it.
 func (ps *Pools) NewLone(e mesh.Endpoint) *Group {
-	return newLone(e, &Pool{Address: mesh.HostPort(e.Address, e.Port), opts: &ps.opts}, &ps.opts)
+	by := access{serial: ps.serial.Add(1), account: newAccount(""), transport: plaintext}
+	g := newLone(e, ps.newPool(mesh.HostPort(e.Address, e.Port), &by), &ps.opts)
+	g.access = by
+	return g
 }
 
 // Retain retires every pool that is not in use any more: its idle connections are closed, and the others when their requests end.
 func (ps *Pools) Retain(used map[*Pool]bool) {
 	ps.mu.Lock()
 	var retired []*Pool
-	for address, p := range ps.byAddr {
-		if !used[p] {
-			retired = append(retired, p)
-			delete(ps.byAddr, address)
+	needed := map[*account]bool{}
+	for key, p := range ps.pools {
+		if used[p] {
+			needed[p.account] = true
+			continue
+		}
+		retired = append(retired, p)
+		delete(ps.pools, key)
+	}
+	for name, a := range ps.accounts {
+		if !needed[a] && a.empty() {
+			delete(ps.accounts, name)
 		}
 	}
 	ps.mu.Unlock()
@@ -98,34 +173,12 @@ func (ps *Pools) Retain(used map[*Pool]bool) {
 	}
 }
 
-// Close retires all pools, and ends all health checks.
+// Close retires all pools, and ends all health checks and all connections that are shared. It returns when nothing of them is left.
 func (ps *Pools) Close() {
 	ps.health.checks.close()
 	ps.mu.Lock()
 	ps.closed = true
 	ps.mu.Unlock()
 	ps.Retain(nil)
+	ps.all.close()
 }
-
-// Stats tells the state of all pools, by address.
-func (ps *Pools) Stats() []Stats {
-	ps.mu.Lock()
-	all := make([]*Pool, 0, len(ps.byAddr))
-	for _, p := range ps.byAddr {
-		all = append(all, p)
-	}
-	ps.mu.Unlock()
-	stats := make([]Stats, len(all))
-	for i, p := range all {
-		stats[i] = p.stats()
-	}
-	slices.SortFunc(stats, func(a, b Stats) int { return cmp.Compare(a.Address, b.Address) })
-	return stats
-}
-
-// access is how the endpoints of a group are connected to.
-type access struct{}
-
-func (ps *Pools) newAccess(Destination) (access, error) { return access{}, nil }
-
-func (ps *Pools) pool(address string, _ *access) *Pool { return ps.Pool(address) }

@@ -1,13 +1,10 @@
 package upstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -53,96 +50,6 @@ func newPools(t *testing.T, o Options) *Pools {
 	ps := NewPools(o)
 	t.Cleanup(ps.Close)
 	return ps
-}
-
-func TestPoolKeepsTheConnectionUsedLast(t *testing.T) {
-	t.Parallel()
-	address, _ := listening(t)
-	p := newPools(t, Options{}).Pool(address)
-	require.Nil(t, p.Get(false))
-	first, err := p.Dial(t.Context())
-	require.NoError(t, err)
-	require.False(t, first.Reused)
-	second, err := p.Dial(t.Context())
-	require.NoError(t, err)
-	p.Put(first)
-	p.Put(second)
-	require.Same(t, second, p.Get(false))
-	require.True(t, second.Reused)
-	require.Same(t, first, p.Get(true))
-	p.Discard(first)
-	p.Discard(second)
-	require.Equal(t, Stats{Address: address, Connects: 2}, p.stats())
-}
-
-func TestPoolDropsWhatDied(t *testing.T) {
-	t.Parallel()
-	address, hangUp := listening(t)
-	now := time.Duration(0)
-	p := newPools(t, Options{Now: func() time.Duration { return now }}).Pool(address)
-	for range 3 {
-		c, err := p.Dial(t.Context())
-		require.NoError(t, err)
-		p.Put(c)
-	}
-	require.Eventually(t, func() bool { hangUp(); return p.idle[0].Look() != 0 && p.idle[2].Look() != 0 && p.idle[1].Look() != 0 }, 10*time.Second, time.Millisecond)
-	c := p.Get(false)
-	require.NotNil(t, c, "what was used a moment ago is not looked at")
-	p.Discard(c)
-	now += trusted
-	require.Nil(t, p.Get(false))
-	require.Zero(t, p.stats().Connections)
-}
-
-func TestPoolLimitsAndReapsWhatIsUnused(t *testing.T) {
-	t.Parallel()
-	address, _ := listening(t)
-	p := newPools(t, Options{MaxIdle: 2, IdleTimeout: 20 * time.Millisecond}).Pool(address)
-	var all []*Conn
-	for range 3 {
-		c, err := p.Dial(t.Context())
-		require.NoError(t, err)
-		all = append(all, c)
-	}
-	for _, c := range all {
-		p.Put(c)
-	}
-	require.LessOrEqual(t, p.stats().Idle, 2)
-	require.Eventually(t, func() bool { return p.stats().Connections == 0 }, 10*time.Second, time.Millisecond)
-}
-
-func TestPoolsRetire(t *testing.T) {
-	t.Parallel()
-	address, _ := listening(t)
-	other, _ := listening(t)
-	ps := newPools(t, Options{})
-	p, kept := ps.Pool(address), ps.Pool(other)
-	require.Same(t, p, ps.Pool(address))
-	idle, err := p.Dial(t.Context())
-	require.NoError(t, err)
-	busy, err := p.Dial(t.Context())
-	require.NoError(t, err)
-	p.Put(idle)
-	ps.Retain(map[*Pool]bool{kept: true})
-	require.EqualValues(t, 1, p.stats().Connections, "one is in use")
-	p.Put(busy)
-	require.Zero(t, p.stats().Connections)
-	require.NotSame(t, p, ps.Pool(address))
-	require.Same(t, kept, ps.Pool(other))
-}
-
-func TestDialFailures(t *testing.T) {
-	t.Parallel()
-	p := newPools(t, Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}}).Pool("a:1")
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	_, err := p.Dial(ctx)
-	require.True(t, IsTimeout(err))
-	require.EqualValues(t, 1, p.stats().ConnectFailures)
-	require.False(t, IsTimeout(errors.New("refused")))
 }
 
 // endpoints makes n endpoints with the weights given, or none.

@@ -51,6 +51,7 @@ type selection struct {
 	until   time.Duration // when time changes it; never
 	usable  []*Endpoint
 	upTo    []uint64  // sums of the usable ones' weights; nil when all weigh the same
+	guide   []uint32  // for each of equal parts of all draws, the place where the first of them leads
 	table   hashTable // of ringHash and maglev
 	panics  bool      // so few could be used that all are
 }
@@ -94,13 +95,13 @@ func (g *Group) newSelection(now time.Duration) *selection {
 	case g.balancer == maglev:
 		s.table = newMaglev(s.usable, g.hash)
 	default:
-		s.upTo = sums(weights)
+		s.weigh(weights)
 	}
 	return s
 }
 
-// sums adds weights up; nil when they are all the same.
-func sums(weights []uint64) []uint64 {
+// weigh prepares draws in proportion to the weights.
+func (s *selection) weigh(weights []uint64) {
 	same := true
 	var sum uint64
 	upTo := make([]uint64, len(weights))
@@ -110,9 +111,25 @@ func sums(weights []uint64) []uint64 {
 		upTo[i] = sum
 	}
 	if same {
-		return nil
+		return
 	}
-	return upTo
+	s.upTo = upTo
+	s.guide = make([]uint32, 1<<bits.Len(uint(len(weights)-1)))
+	i := 0
+	for part := range s.guide {
+		for point := s.point(mesh.Draw(part) << s.partBits()); upTo[i] <= point; i++ {
+		}
+		s.guide[part] = uint32(i)
+	}
+}
+
+// partBits is how many bits of a draw tell those apart that are in one part of the guide.
+func (s *selection) partBits() int { return 64 - bits.TrailingZeros(uint(len(s.guide))) }
+
+// point is where a draw falls among the sums of the weights.
+func (s *selection) point(draw mesh.Draw) uint64 {
+	point, _ := bits.Mul64(uint64(draw), s.upTo[len(s.upTo)-1])
+	return point
 }
 
 // weightOf is an endpoint's weight as it was configured.
@@ -124,16 +141,11 @@ func (s *selection) at(draw mesh.Draw) int {
 		i, _ := bits.Mul64(uint64(draw), uint64(len(s.usable)))
 		return int(i)
 	}
-	point, _ := bits.Mul64(uint64(draw), s.upTo[len(s.upTo)-1])
-	from, to := 0, len(s.upTo)-1
-	for from < to { // the first sum above the point
-		if middle := (from + to) / 2; s.upTo[middle] <= point {
-			from = middle + 1
-		} else {
-			to = middle
-		}
+	point, i := s.point(draw), int(s.guide[draw>>s.partBits()])
+	for s.upTo[i] <= point {
+		i++
 	}
-	return from
+	return i
 }
 
 // weight is that at a place, relative to the others.

@@ -118,7 +118,7 @@ func (r *standing) end(t *testing.T) (reports.Report, map[string]float64) {
 	return report, byStatus
 }
 
-// A real Prometheus scrapes a run, and has counted each request that the load sent, by what was answered. Grafana's panels show something.
+// A real Prometheus scrapes a run, and has counted each request that the load sent, by what was answered. Grafana's panels show something, and the graph is that of the application.
 func TestPrometheusScrapesARun(t *testing.T) {
 	testprom.Need(t)
 	r := keep(t, "fail-header-cascade")
@@ -147,8 +147,12 @@ func TestPrometheusScrapesARun(t *testing.T) {
 	bySource := numbers(all(`sum by (destination_service_name) (istio_requests_total{reporter="source"})`), "destination_service_name")
 	byDestination := numbers(all(`sum by (destination_service_name) (istio_requests_total{reporter="destination"})`), "destination_service_name")
 	durations := numbers(all(`sum by (destination_service_name) (istio_request_duration_milliseconds_count{reporter="source"})`), "destination_service_name")
+	now := testbin.Run(t, testbin.Dir(t), "meshtest", nil, "graph", "--prometheus", prometheus.URL, "--of", "frontend", "--window", "1m")
 	report, sent := r.end(t)
+	then := testbin.Run(t, testbin.Dir(t), "meshtest", nil, "graph", r.out)
 
+	require.Regexp(t, "^frontend\n└─ middleware  http .* failed, p95 .*\n   └─ backend  http .* failed, p95 .*\n$", now.Stdout, now.Stderr)
+	require.Regexp(t, "^edge\n└─ frontend  http .* failed, p95 .*\n   └─ middleware  http .*\n      └─ backend  http .*\n$", then.Stdout, then.Stderr)
 	require.NotEmpty(t, edge)
 	for _, s := range edge {
 		labels := slices.Sorted(maps.Keys(s.Labels))

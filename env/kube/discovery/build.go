@@ -15,18 +15,20 @@ import (
 //
 // A Service NAME of a namespace is the host NAME.LOGICAL.svc.cluster.local. What the owner says of a service that is there comes to what was discovered, and wins: subsets, traffic policy, the protocols of
 // ports. Services that the owner alone knows are taken as they are, without endpoints, because they may come. Of route tables, the owner's replace those that Istio's objects make, and a port
-// without any has one route to itself. Of the owner's Inbound only the edge's is used, as the template of every gateway; instances take no more than the seed from theirs.
+// without any has one route to itself. Of the owner's Inbound only the edge's is used, as the template of every gateway; instances take no more than the seed, the limits of their service and what becomes of
+// unknown traffic from theirs. Where that is refused, services outside the mesh are left out that neither the owner nor a rule names.
 func Build(s State, overlay *mesh.Snapshot) (*mesh.Snapshot, []Problem) {
 	if overlay == nil {
 		overlay = mesh.NewSnapshot()
 	}
 	b := &builder{
 		state: s, overlay: overlay, out: mesh.NewSnapshot(),
-		services: map[string][]*service{}, pods: map[key]*corev1.Pod{}, slices: map[key][]*discoveryv1.EndpointSlice{},
+		services: map[string][]*service{}, pods: map[key]*corev1.Pod{}, slices: map[key][]*discoveryv1.EndpointSlice{}, carried: map[string]bool{},
 	}
 	b.index()
 	b.findServices()
 	b.findEndpoints()
+	b.found = maps.Clone(b.out.Endpoints)
 	b.addOverlaid()
 	b.findRoutes()
 	b.checkRoutes()
@@ -43,6 +45,8 @@ type builder struct {
 	services map[string][]*service                // by real namespace, in the order of their names
 	pods     map[key]*corev1.Pod                  // of applications
 	slices   map[key][]*discoveryv1.EndpointSlice // by service
+	found    map[string]*mesh.Endpoints           // those that were discovered
+	carried  map[string]bool                      // hosts for which anybody with a sidecar answers
 }
 
 func (b *builder) problem(object, reason string) {
@@ -84,6 +88,7 @@ func (b *builder) addOverlaid() {
 		}
 		b.exist(e.Host, e.Port)
 	}
+	b.addOutside(b.overlay.Endpoints)
 }
 
 // exist sees to it that routes can name a port of a service, although nobody may answer there yet.
@@ -122,5 +127,9 @@ func overlaid(found, said *mesh.Service) *mesh.Service {
 		both.Traffic = said.Traffic
 	}
 	both.External = found.External || said.External
+	if said.External { // an entry of the owner's
+		both.Addresses = slices.Concat(found.Addresses, said.Addresses)
+		both.Resolution = said.Resolution
+	}
 	return &both
 }

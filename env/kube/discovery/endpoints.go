@@ -28,6 +28,7 @@ func (b *builder) findEndpoints() {
 				}
 				b.out.Endpoints[mesh.HostPort(s.host, int(p.Port))] = e
 			}
+			b.carried[s.host] = carried > 0
 			if answering > 0 && carried == 0 {
 				outside := *b.out.Services[s.host]
 				outside.External = true

@@ -61,7 +61,7 @@ func (b *builder) application(p *corev1.Pod) *mesh.Inbound {
 		w.Service = selecting[0].Name
 	}
 	return &mesh.Inbound{
-		Workload: w, Seed: b.seed(), Listen: b.listen(p, selecting),
+		Workload: w, Seed: b.seed(), Listen: b.listen(p, selecting), Unknown: b.unknown(), Limits: b.limits(w),
 		Capture: &mesh.Capture{Inbound: anyAddress(names.PortInbound), Outbound: anyAddress(names.PortOutbound)},
 		Tokens:  b.directToken(w.Instance),
 	}

@@ -30,6 +30,8 @@ func (b *builder) findRoutes() {
 	for host, s := range rules.Services {
 		b.out.Services[host] = overlaid(s, b.overlay.Services[host])
 	}
+	b.addOutside(rules.Endpoints)
+	b.closeOutside(rules.Opened)
 	maps.Copy(b.out.Routes, rules.Routes)
 	maps.Copy(b.out.Routes, b.overlay.Routes)
 	b.addDefaults()

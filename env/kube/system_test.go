@@ -61,7 +61,7 @@ func TestAccounts(t *testing.T) {
 			"list discovery.k8s.io/endpointslices", "watch discovery.k8s.io/endpointslices",
 			"list networking.istio.io/virtualservices", "watch networking.istio.io/virtualservices",
 			"list networking.istio.io/destinationrules", "watch networking.istio.io/destinationrules",
-			"list networking.istio.io/gateways", "watch networking.istio.io/gateways",
+			"list networking.istio.io/gateways", "watch networking.istio.io/gateways", "list networking.istio.io/serviceentries", "watch networking.istio.io/serviceentries",
 		},
 	}, may)
 }

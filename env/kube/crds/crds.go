@@ -1,4 +1,4 @@
-// Package crds holds the definitions of those of Istio's kinds that the mesh understands, for clusters that have none: DestinationRule, Gateway and VirtualService of
+// Package crds holds the definitions of those of Istio's kinds that the mesh understands, for clusters that have none: DestinationRule, Gateway, ServiceEntry and VirtualService of
 // networking.istio.io, in all versions that Istio serves.
 package crds
 
@@ -21,7 +21,7 @@ var istio string
 
 // Names are those of the definitions.
 func Names() []string {
-	return []string{"destinationrules.networking.istio.io", "gateways.networking.istio.io", "virtualservices.networking.istio.io"}
+	return []string{"destinationrules.networking.istio.io", "gateways.networking.istio.io", "serviceentries.networking.istio.io", "virtualservices.networking.istio.io"}
 }
 
 // Objects returns the definitions; the caller owns them.

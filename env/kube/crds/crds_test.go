@@ -60,5 +60,5 @@ func TestTheFileIsGenerated(t *testing.T) {
 func TestExtractMissesNothing(t *testing.T) {
 	t.Parallel()
 	_, err := crds.Extract("kind: CustomResourceDefinition\nmetadata:\n  name: gateways.networking.istio.io\n", "v0")
-	require.EqualError(t, err, "istio.io/api v0 does not define destinationrules.networking.istio.io, virtualservices.networking.istio.io")
+	require.EqualError(t, err, "istio.io/api v0 does not define destinationrules.networking.istio.io, serviceentries.networking.istio.io, virtualservices.networking.istio.io")
 }

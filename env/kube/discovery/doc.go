@@ -9,7 +9,7 @@
 //
 // A control plane needs these permissions and no others; it creates and deletes nothing.
 //
-//   - In each namespace of applications: list and watch services, pods (core), endpointslices (discovery.k8s.io), and, where the API server has them, virtualservices, destinationrules and gateways
+//   - In each namespace of applications: list and watch services, pods (core), endpointslices (discovery.k8s.io), and, where the API server has them, virtualservices, destinationrules, gateways and serviceentries
 //     (networking.istio.io).
 //   - In its own namespace: list and watch pods; get and update the Secret named [names.Rules], and the Lease (coordination.k8s.io) named [names.Control]. Both have to be there, and may be empty.
 //   - In the cluster: create tokenreviews (authentication.k8s.io). What the API server has and its version is told to every account by the role system:discovery.

@@ -87,3 +87,26 @@ func TestLimitsAreThoseOfTheService(t *testing.T) {
 	got, _ = build(t, world, said(elsewhere))
 	require.Empty(t, got.Inbound["web-1."+real].Limits)
 }
+
+// Entries that are in the cluster open what they name, too.
+func TestEntriesOfTheCluster(t *testing.T) {
+	t.Parallel()
+	entry := newObject(t, 1, `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec: {hosts: [tracker], resolution: DNS, ports: [{number: 8090, name: http, protocol: HTTP}]}`)
+	api := newObject(t, 2, `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example.com], resolution: STATIC, endpoints: [{address: 192.0.2.7}], ports: [{number: 80, name: http, protocol: HTTP}]}`)
+	world := outsideWorld()
+	world.Istio = append(world.Istio, entry, api)
+	got, problems := build(t, world, said(saidInstance(mesh.RegistryOnly), saidService("web", 80)))
+	require.Empty(t, problems)
+	require.Equal(t, "10.0.0.3", got.Endpoints[hostOf("tracker")+":8090"].Endpoints[0].Address)
+	require.NotNil(t, got.Routes[hostOf("tracker")+":8090"])
+	require.Equal(t, "192.0.2.7", got.Endpoints["api.example.com:80"].Endpoints[0].Address)
+	require.NotContains(t, got.Services, hostOf("clock"))
+}

@@ -57,7 +57,7 @@ func IstioKinds(client Catalogue) ([]schema.GroupVersionResource, error) {
 		var kinds []schema.GroupVersionResource
 		for _, r := range list.APIResources {
 			part := strings.Contains(r.Name, "/") // such as virtualservices/status
-			if !part && slices.Contains([]string{"VirtualService", "DestinationRule", "Gateway"}, r.Kind) {
+			if !part && slices.Contains([]string{"VirtualService", "DestinationRule", "Gateway", "ServiceEntry"}, r.Kind) {
 				kinds = append(kinds, gv.WithResource(r.Name))
 			}
 		}

@@ -36,7 +36,7 @@ func TestIstioKinds(t *testing.T) {
 		want []string
 	}{
 		"none":       {nil, nil},
-		"some":       {[]*metav1.APIResourceList{list("v1", "VirtualService", "ServiceEntry", "Gateway")}, []string{"v1/VirtualServices", "v1/Gateways"}},
+		"some":       {[]*metav1.APIResourceList{list("v1", "VirtualService", "EnvoyFilter", "Gateway")}, []string{"v1/VirtualServices", "v1/Gateways"}},
 		"the newest": {[]*metav1.APIResourceList{list("v1alpha3", "Gateway"), list("v1beta1", "DestinationRule")}, []string{"v1beta1/DestinationRules"}},
 	} {
 		api := &fakediscovery.FakeDiscovery{Fake: &clienttesting.Fake{Resources: test.has}}

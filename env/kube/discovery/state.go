@@ -22,7 +22,7 @@ type State struct {
 	Services []*corev1.Service
 	Slices   []*discoveryv1.EndpointSlice
 	Pods     []*corev1.Pod
-	Istio    []*unstructured.Unstructured // VirtualServices, DestinationRules, Gateways
+	Istio    []*unstructured.Unstructured // VirtualServices, DestinationRules, Gateways, ServiceEntries
 }
 
 // key names an object in its namespace.

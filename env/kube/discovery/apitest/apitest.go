@@ -24,7 +24,7 @@ import (
 // Istio are the kinds of Istio that the server has.
 var Istio = []schema.GroupVersionResource{
 	{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}, {Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"},
-	{Group: "networking.istio.io", Version: "v1", Resource: "gateways"},
+	{Group: "networking.istio.io", Version: "v1", Resource: "gateways"}, {Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"},
 }
 
 // API is an API server, and a client of it.
@@ -41,7 +41,7 @@ type API struct {
 // New returns an API server with some objects, and the Secret of a control plane in the given namespace.
 func New(system string, objects ...runtime.Object) *API {
 	kinds := map[schema.GroupVersionResource]string{}
-	for i, kind := range []string{"VirtualServiceList", "DestinationRuleList", "GatewayList"} {
+	for i, kind := range []string{"VirtualServiceList", "DestinationRuleList", "GatewayList", "ServiceEntryList"} {
 		kinds[Istio[i]] = kind
 	}
 	a := &API{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -16,6 +17,19 @@ type exposed struct {
 	labels     Labels
 	value      float64
 	cumulative bool // it counts from 0: a counter, or a part of a histogram or summary
+}
+
+// Take appends an exposition as a scrape at that time would, with the target's labels: for one that was read in another way. Of counters that begin it does not know that they were 0 before.
+func (s *Store) Take(at time.Time, target map[string]string, body []byte, contentType string) error {
+	series, err := parse(body, contentType)
+	if err != nil {
+		return fmt.Errorf("parse the exposition: %w", err)
+	}
+	samples := make([]Sample, 0, len(series))
+	for _, e := range series {
+		samples = append(samples, Sample{within(LabelsOf(target), e.labels), Point{at.UnixMilli(), e.value}})
+	}
+	return s.AppendAll(samples)
 }
 
 // parse reads a whole exposition, in Prometheus's text format or OpenMetrics. Timestamps in it are not used: a target

@@ -90,3 +90,12 @@ func FuzzParse(f *testing.F) {
 		_, _ = parse([]byte(body), contentType) // whatever comes is an answer or an error
 	})
 }
+
+func TestTakeIsAScrape(t *testing.T) {
+	t.Parallel()
+	s := NewStore(Bounds{})
+	require.NoError(t, s.Take(at(1000), map[string]string{"instance": "one"}, []byte("a{instance=\"x\"} 1\n"), "text/plain"))
+	require.NoError(t, s.Take(at(2000), map[string]string{"instance": "one"}, []byte("a{instance=\"x\"} 2\n"), "text/plain"))
+	require.Equal(t, []Point{{1000, 1}, {2000, 2}}, points(t, s, "a", "instance", "one", "exported_instance", "x"))
+	require.Error(t, s.Take(at(3000), nil, []byte("no exposition\n"), "text/plain"))
+}

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"path/filepath"
 	"testing"
 	"time"
@@ -280,14 +278,13 @@ func TestObserve(t *testing.T) {
 		db.Opened()
 		db.Moved(1<<20, 1)
 	}
-	store, scraped := observed(t, standard)
-	<-scraped
+	store, now := metrics.NewStore(metrics.Bounds{}), time.Unix(1000, 0)
 	for range 5 {
+		now = now.Add(time.Second)
 		traffic()
-		<-scraped
+		require.NoError(t, store.Take(now, map[string]string{"instance": "all"}, standard.AppendText(nil), telemetry.ContentType))
 	}
-	<-scraped // what was read the last time is stored
-	engine, now := promql.NewEngine(store, promql.Options{}), time.Now()
+	engine := promql.NewEngine(store, promql.Options{})
 	asked := func(ctx context.Context, query string) ([]graph.Sample, error) {
 		v, err := engine.Instant(ctx, query, now)
 		var all []graph.Sample
@@ -322,29 +319,4 @@ func TestObserve(t *testing.T) {
 	wrong := fmt.Errorf("nobody there")
 	_, err := graph.Observe(t.Context(), func(context.Context, string) ([]graph.Sample, error) { return nil, wrong }, graph.ByApp, now, time.Minute)
 	require.ErrorIs(t, err, wrong)
-}
-
-// observed scrapes the metrics into a store until the test ends, and tells of each time.
-func observed(t *testing.T, m *telemetry.Metrics) (*metrics.Store, <-chan struct{}) {
-	store, scraped, over := metrics.NewStore(metrics.Bounds{}), make(chan struct{}), make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", telemetry.ContentType)
-		_, _ = w.Write(m.AppendText(nil))
-		select {
-		case scraped <- struct{}{}:
-		case <-over:
-		}
-	}))
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- metrics.NewScraper(store).Run(ctx, metrics.Target{URL: server.URL, Labels: map[string]string{"instance": "all"}, Interval: 20 * time.Millisecond, Timeout: time.Minute})
-	}()
-	t.Cleanup(func() {
-		close(over)
-		cancel()
-		require.NoError(t, <-ended)
-		server.Close()
-	})
-	return store, scraped
 }

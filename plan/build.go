@@ -142,7 +142,11 @@ func (b *builder) needs() {
 		if number < 1024 {
 			need(capability.PrivilegedPorts, path+".port", "%s listens on port %d", what, number)
 		}
-		need(capability.Capability(protocol), path+".protocol", "%s speaks %s", what, protocol)
+		carried := capability.TCP
+		if mesh.Protocol(protocol).IsHTTP() {
+			carried = capability.HTTP
+		}
+		need(carried, path+".protocol", "%s speaks %s", what, protocol)
 	}
 	s := b.scenario
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/gatewayapi"
 	"meshtest.dev/meshtest/mesh/istio"
 	"meshtest.dev/meshtest/spec"
 )
@@ -43,7 +44,7 @@ func (b *builder) entries() {
 // gateway finds the gateway of a stream, has the edge serve it, and returns its table; nil when there is none, which is reported.
 func (b *builder) gateway(path string, l spec.Stream) *mesh.RouteTable {
 	snap := b.plan.Snapshot
-	host := istio.GatewayHost(l.Gateway, b.scenario.Namespace)
+	host := b.gatewayHost(l.Gateway)
 	svc := snap.Services[host]
 	if svc == nil {
 		b.fail("MT1305", path+".gateway", spec.Suggest(l.Gateway, b.gateways()), "the rules have no Gateway %q", l.Gateway)
@@ -75,12 +76,22 @@ func (b *builder) gateway(path string, l spec.Stream) *mesh.RouteTable {
 	return snap.Routes[mesh.HostPort(host, port)]
 }
 
+// gatewayHost is the host that stands for a Gateway of either API.
+func (b *builder) gatewayHost(name string) string {
+	if host := gatewayapi.GatewayHost(name, b.scenario.Namespace); b.plan.Snapshot.Services[host] != nil {
+		return host
+	}
+	return istio.GatewayHost(name, b.scenario.Namespace)
+}
+
 // gateways are the names of the Gateways in the scenario's namespace.
 func (b *builder) gateways() []string {
 	var names []string
 	for _, host := range slices.Sorted(maps.Keys(b.plan.Snapshot.Services)) {
-		if name, namespace, ok := istio.GatewayName(host); ok && namespace == b.scenario.Namespace {
-			names = append(names, name)
+		for _, nameOf := range []func(string) (name, namespace string, ok bool){istio.GatewayName, gatewayapi.GatewayName} {
+			if name, namespace, ok := nameOf(host); ok && namespace == b.scenario.Namespace {
+				names = append(names, name)
+			}
 		}
 	}
 	return names
@@ -111,7 +122,7 @@ func (b *builder) behind(table *mesh.RouteTable, l spec.Stream) []entry {
 
 // entryTable is the table by which the edge routes a stream to a service.
 func (b *builder) entryTable(l spec.Stream) *mesh.RouteTable {
-	host := istio.GatewayHost(l.Gateway, b.scenario.Namespace)
+	host := b.gatewayHost(l.Gateway)
 	port := l.Port
 	if svc := b.plan.Snapshot.Services[host]; port == 0 {
 		port = svc.Ports[0].Number

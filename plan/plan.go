@@ -88,7 +88,7 @@ type Edge struct {
 type Stream struct {
 	Name   string `json:"name"`
 	Target string `json:"target"` // short name of the service, or the gateway in words
-	Host   string `json:"host"`   // that the edge leads to: the service's, or istio.GatewayHost
+	Host   string `json:"host"`   // that the edge leads to: the service's, or that of a Gateway
 	Port   int    `json:"port"`
 	// Authority is what requests name: the service as the edge knows it, or the host that the gateway chooses by.
 	Authority string        `json:"-"`

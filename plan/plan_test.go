@@ -127,6 +127,14 @@ func TestErrors(t *testing.T) {
 			`MT1402 rules: the roll-out of middleware cannot split its requests: the route main splits between more than the two versions`},
 		"no split": {"own-rules", plan.Options{}, [2]string{"- {destination: {host: middleware, subset: next}, weight: 20}\n            - {destination: {host: middleware, subset: stable}, weight: 80}", "- destination: {host: backend}"},
 			`MT1402 rules: the roll-out of middleware cannot split its requests: the route main takes all requests and does not lead to the stable version`},
+		"a route's backend": {"gateway-api", plan.Options{}, [2]string{"name: middleware-v2,", "name: middleware-v3,"}, `MT1605 rules[2].spec.rules[0].backendRefs[1].name: no such service: middleware-v3.default.svc.cluster.local`},
+		"a version as a parent": {"gateway-api", plan.Options{}, [2]string{"kind: Service, name: middleware}", "kind: Service, name: middleware-v1}"},
+			`MT1605 rules: default/middleware/admin of HTTPRoute default/middleware has the parent middleware-v1, which is one version of middleware: callers name the service`},
+		"both APIs": {"gateway-api", plan.Options{}, [2]string{"spec: {hosts: [backend],", "spec: {hosts: [middleware],"},
+			`MT1606 rules: VirtualService default/backend and HTTPRoute default/middleware are both about middleware.default.svc.cluster.local:8081`},
+		"a filter": {"gateway-api", plan.Options{}, [2]string{"type: RequestMirror, requestMirror: {backendRef: {name: backend-v2, port: 8082}, percent: 10}", "type: ExtensionRef, extensionRef: {group: a.b, kind: C, name: d}"},
+			`MT1603 rules[2].spec.rules[0].filters[0].extensionRef: extensionRef is not honoured yet`},
+		"a gateway that is not there": {"gateway-api", plan.Options{}, [2]string{"users, gateway: front", "users, gateway: frnt"}, `MT1305 load[0].gateway: the rules have no Gateway "frnt"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,6 +158,26 @@ func TestErrors(t *testing.T) {
 			require.NotZero(t, errors[0].Line)
 			require.NotEmpty(t, errors[0].Hint)
 		})
+	}
+}
+
+// An HTTPRoute names versions as Services, and a roll-out shifts between them what it shifts between subsets.
+func TestARolloutOfHTTPRoutes(t *testing.T) {
+	t.Parallel()
+	p := planOf(t, "testdata/gateway-api.yaml")
+	table := p.Snapshot.Routes["middleware.default.svc.cluster.local:8081"]
+	split := p.Rollout.Split
+	require.Equal(t, []string{"default/middleware/split"}, split.Routes(table))
+	shifted := split.WithHeaderRoute(split.WithWeights(table, 30), "testers", []mesh.Match{{Headers: map[string]mesh.HeaderTest{"x-user": {Present: true}}}})
+	require.Equal(t, "testers", shifted.Routes[0].Name)
+	require.Equal(t, table.Routes[1].Mirrors, shifted.Routes[0].Mirrors, "like the weighted route but for its destination")
+	require.Equal(t, []mesh.Destination{
+		{Host: split.Host, Subset: "v1", Port: 8081, Weight: 70}, {Host: split.Host, Subset: "v2", Port: 8081, Weight: 30},
+	}, shifted.Routes[2].Split)
+	p.Snapshot.Routes["middleware.default.svc.cluster.local:8081"] = shifted
+	require.Empty(t, p.Snapshot.Validate())
+	for host := range p.Snapshot.Services {
+		require.NotContains(t, host, "-v", "versions are no services of the mesh")
 	}
 }
 

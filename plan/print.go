@@ -174,7 +174,10 @@ func routeText(r mesh.Route) string {
 	var arms []string
 	for _, d := range r.Split {
 		arm := mesh.LogicalName(d.Host)
-		if d.Subset != "" {
+		switch {
+		case d.Refuse != 0:
+			arm = fmt.Sprintf("answer %d", d.Refuse)
+		case d.Subset != "":
 			arm = d.Subset
 		}
 		arms = append(arms, fmt.Sprintf("%s %d", arm, d.Weight))
@@ -185,6 +188,9 @@ func routeText(r mesh.Route) string {
 	}
 	if r.Retry != nil {
 		text += fmt.Sprintf("; retries %d", r.Retry.Attempts)
+	}
+	for _, m := range r.Mirrors {
+		text += fmt.Sprintf("; %v%% copied to %s", m.Share*100, strings.TrimSpace(mesh.LogicalName(m.Host)+" "+m.Subset))
 	}
 	return text
 }

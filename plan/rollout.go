@@ -80,13 +80,18 @@ func (b *builder) judgedCaller(r *spec.Rollout) (string, bool) {
 
 // subsetOf is the name of the first subset that selects a version of a service; there is one, because the roll-out brings one along.
 func subsetOf(svc *mesh.Service, service, version string) string {
-	labels := mesh.Labels{mesh.LabelApp: service, mesh.LabelVersion: version}
 	for _, s := range svc.Subsets {
-		if s.Labels[mesh.LabelVersion] == version && labels.Match(s.Labels) {
+		if selects(s, service, version) {
 			return s.Name
 		}
 	}
 	return version
+}
+
+// selects reports whether a subset is one of a version alone.
+func selects(s mesh.Subset, service, version string) bool {
+	labels := mesh.Labels{mesh.LabelApp: service, mesh.LabelVersion: version}
+	return s.Labels[mesh.LabelVersion] == version && labels.Match(s.Labels)
 }
 
 // attach makes the table of a service one that the roll-out can edit, with everything on stable. A route that splits between both arms is used as it is; else

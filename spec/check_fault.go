@@ -94,8 +94,8 @@ func (c *checker) callee(path string, f Fault) {
 	}
 	if c.service(join(path, "to"), f.To) {
 		c.version(join(path, "version"), f.To, f.Version)
-		if c.Services[f.To].Protocol == "tcp" {
-			c.problem("MT1211", join(path, "to"), fmt.Sprintf("abort and delay act on HTTP requests, and %s speaks tcp", f.To), "")
+		if !c.speaksHTTP(f.To) {
+			c.problem("MT1211", join(path, "to"), fmt.Sprintf("abort and delay act on HTTP requests, and %s speaks %s", f.To, c.Services[f.To].Protocol), "")
 		}
 	}
 }

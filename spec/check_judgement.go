@@ -9,8 +9,8 @@ import (
 
 func (c *checker) rollout() {
 	r := c.Rollout
-	if c.service("rollout.service", r.Service) && c.Services[r.Service].Protocol == "tcp" {
-		c.problem("MT1211", "rollout.service", fmt.Sprintf("only HTTP requests can be split and judged, and %s speaks tcp", r.Service), "")
+	if c.service("rollout.service", r.Service) && !c.speaksHTTP(r.Service) {
+		c.problem("MT1211", "rollout.service", fmt.Sprintf("only HTTP requests can be split and judged, and %s speaks %s", r.Service, c.Services[r.Service].Protocol), "")
 	}
 	c.version("rollout.stable", r.Service, r.Stable)
 	c.version("rollout.canary", r.Service, r.Canary)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"meshtest.dev/meshtest/mesh"
 )
 
 var streamName = regexp.MustCompile(`^[a-z][a-z0-9]{0,30}$`)
@@ -25,8 +27,8 @@ func (c *checker) streams() {
 		} else {
 			c.onlyFor(path, "a stream through a gateway", "host", "port")
 		}
-		if l.Target != "" && c.service(join(path, "target"), l.Target) && c.Services[l.Target].Protocol == "tcp" {
-			c.problem("MT1211", join(path, "target"), fmt.Sprintf("load is HTTP, and %s speaks tcp", l.Target), "")
+		if l.Target != "" && c.service(join(path, "target"), l.Target) && !c.speaksHTTP(l.Target) {
+			c.problem("MT1211", join(path, "target"), fmt.Sprintf("load is HTTP, and %s speaks %s", l.Target, c.Services[l.Target].Protocol), "")
 		}
 		c.request(path, l)
 		c.rates(path, l)
@@ -34,6 +36,11 @@ func (c *checker) streams() {
 			c.problem("MT1103", join(path, "duration"), "a duration is needed, as there is no roll-out whose end could end the stream", "such as duration: 10s")
 		}
 	}
+}
+
+// speaksHTTP reports whether requests to a service are understood.
+func (c *checker) speaksHTTP(service string) bool {
+	return mesh.Protocol(c.Services[service].Protocol).IsHTTP()
 }
 
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?$`)

@@ -78,8 +78,8 @@ type Metadata struct {
 type Service struct {
 	// Port of the service. In the local environment without root it must be 1024 or more.
 	Port int `yaml:"port" spec:"required,min=1,max=65535"`
-	// How the bytes of the port are understood. Default: http.
-	Protocol string `yaml:"protocol" spec:"enum=http|tcp"`
+	// How the bytes of the port are understood: as requests of HTTP/1.1 (http), of HTTP/2 without TLS (http2), of gRPC (grpc), as TLS that is passed on (tls) or as they are (tcp). Default: http.
+	Protocol string `yaml:"protocol" spec:"enum=http|http2|grpc|tls|tcp"`
 	// Versions by name. Version V of service NAME is the workload NAME-V with the labels app=NAME and version=V.
 	Versions map[string]*Version `yaml:"versions" spec:"required,name"`
 }
@@ -103,8 +103,8 @@ type Version struct {
 type External struct {
 	// Port of the service. In the local environment without root it must be 1024 or more.
 	Port int `yaml:"port" spec:"required,min=1,max=65535"`
-	// How the bytes of the port are understood. Default: http.
-	Protocol string `yaml:"protocol" spec:"enum=http|tcp"`
+	// How the bytes of the port are understood: as requests of HTTP/1.1 (http), of HTTP/2 without TLS (http2), of gRPC (grpc), as TLS that is passed on (tls) or as they are (tcp). Default: http.
+	Protocol string `yaml:"protocol" spec:"enum=http|http2|grpc|tls|tcp"`
 	// What to run.
 	Run Run `yaml:"run" spec:"required"`
 	// Environment variables, as in a version of a service; ${self.version} is empty.

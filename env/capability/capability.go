@@ -16,8 +16,8 @@ const (
 	Command         Capability = "command"          // run any program of this machine
 	Image           Capability = "image"            // run a container image
 	Manifest        Capability = "manifest"         // apply Kubernetes objects
-	HTTP            Capability = "http"             // carry HTTP/1.1
-	TCP             Capability = "tcp"              // carry plain TCP
+	HTTP            Capability = "http"             // carry HTTP in all its versions, and gRPC
+	TCP             Capability = "tcp"              // carry TCP, and TLS as it is
 	External        Capability = "external"         // run services outside the mesh
 	PrivilegedPorts Capability = "privileged-ports" // serve on ports below 1024
 	FaultAbort      Capability = "fault-abort"      // answer instead of a service

@@ -21,6 +21,8 @@ package gatewayapi
 import (
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/mesh/document"
 )
@@ -44,6 +46,20 @@ const (
 	CodeConflict    = "MT1606" // two documents, or two parts of one, about the same thing
 	CodeInvalid     = "MT1607" // the API would refuse it, or it could not act
 )
+
+// Is reports whether a document is of the Gateway API, right or wrong, or a Namespace, of which it wants to know the labels.
+func Is(doc Document) bool {
+	root := resolve(doc.Node)
+	if root.Kind != yaml.MappingNode {
+		return false
+	}
+	words := map[string]string{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		words[root.Content[i].Value] = resolve(root.Content[i+1]).Value
+	}
+	inGroup, _, _ := strings.Cut(words["apiVersion"], "/")
+	return inGroup == group || words["apiVersion"] == "v1" && words["kind"] == "Namespace"
+}
 
 // Rules is what documents compile to, ready to be put into a snapshot.
 type Rules struct {

@@ -98,25 +98,59 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 	}
 }
 
-// rule is a file of documents or one document, whose fields are Istio's.
+// family is documents of some APIs: their kinds, and the fields beside apiVersion, kind and metadata.
+type family struct {
+	versions, kinds, fields []string
+	description             string
+}
+
+var families = []family{
+	{[]string{"networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"}, []string{"VirtualService", "DestinationRule", "ServiceEntry", "Gateway"},
+		[]string{"spec"}, "As in Istio. What is not honoured yet is an error."},
+	{[]string{"config.istio.io/v1alpha2"}, []string{"EgressRule"}, []string{"spec"}, "As in Istio before 0.8."},
+	{[]string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}, []string{"Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant"},
+		[]string{"spec"}, "As in the Gateway API. What is not honoured yet is an error."},
+	{[]string{"meshtest.dev/v1"}, []string{"HealthCheckPolicy", "RateLimitPolicy"}, []string{"spec"}, "What neither Istio nor the Gateway API has a word for."},
+	{[]string{"v1"}, []string{"Namespace"}, nil, ""},
+	{[]string{"v1"}, []string{"Secret"}, []string{"type", "data", "stringData"}, ""},
+}
+
+// rule is a file of documents or one document, whose fields are those of its API.
 func rule() *jsonschema.Schema {
 	file := jsonschema.NewProperties()
-	file.Set("file",
-		&jsonschema.Schema{Type: "string", Description: "YAML file with one or more Istio documents, relative to the scenario's folder, which it may not leave."})
+	file.Set("file", &jsonschema.Schema{Type: "string",
+		Description: "YAML file with one or more documents of Istio, the Gateway API or meshtest.dev, relative to the scenario's folder, which it may not leave."})
 	metadata := jsonschema.NewProperties()
 	metadata.Set("name", &jsonschema.Schema{Type: "string"})
 	metadata.Set("namespace", &jsonschema.Schema{Type: "string"})
 	metadata.Set("labels", &jsonschema.Schema{Type: "object"})
 	metadata.Set("annotations", &jsonschema.Schema{Type: "object"})
-	document := jsonschema.NewProperties()
-	document.Set("apiVersion", &jsonschema.Schema{Enum: []any{"networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"}})
-	document.Set("kind", &jsonschema.Schema{Enum: []any{"VirtualService", "DestinationRule", "Gateway"}})
-	document.Set("metadata", &jsonschema.Schema{Type: "object", Properties: metadata, Required: []string{"name"}, AdditionalProperties: jsonschema.FalseSchema})
-	document.Set("spec", &jsonschema.Schema{Type: "object", Description: "As in Istio. What is not honoured yet is an error."})
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
-		{Type: "object", Properties: file, Required: []string{"file"}, AdditionalProperties: jsonschema.FalseSchema},
-		{Type: "object", Properties: document, Required: []string{"apiVersion", "kind", "metadata", "spec"}, AdditionalProperties: jsonschema.FalseSchema},
-	}}
+	all := []*jsonschema.Schema{{Type: "object", Properties: file, Required: []string{"file"}, AdditionalProperties: jsonschema.FalseSchema}}
+	for _, f := range families {
+		document, required := jsonschema.NewProperties(), []string{"apiVersion", "kind", "metadata"}
+		document.Set("apiVersion", &jsonschema.Schema{Enum: words(f.versions)})
+		document.Set("kind", &jsonschema.Schema{Enum: words(f.kinds)})
+		document.Set("metadata", &jsonschema.Schema{Type: "object", Properties: metadata, Required: []string{"name"}, AdditionalProperties: jsonschema.FalseSchema})
+		for _, name := range f.fields {
+			field := &jsonschema.Schema{Type: "object", Description: f.description}
+			if name == "type" {
+				field = &jsonschema.Schema{Type: "string"}
+			}
+			document.Set(name, field)
+			if name == "spec" {
+				required = append(required, name)
+			}
+		}
+		all = append(all, &jsonschema.Schema{Type: "object", Properties: document, Required: required, AdditionalProperties: jsonschema.FalseSchema})
+	}
+	return &jsonschema.Schema{OneOf: all}
+}
+
+func words(list []string) (all []any) {
+	for _, word := range list {
+		all = append(all, word)
+	}
+	return all
 }
 
 // exactlyOne are the types of which exactly one field is set; atMostOne may also be empty in some places.

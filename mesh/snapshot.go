@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -59,6 +60,24 @@ func (s *Snapshot) Clone() *Snapshot {
 		Endpoints: maps.Clone(s.Endpoints),
 		Routes:    maps.Clone(s.Routes),
 		Inbound:   maps.Clone(s.Inbound),
+	}
+}
+
+// Keep returns the snapshot with those resources of an earlier one that are the same, so that whoever compiled them need not do it again; s itself does not change.
+func (s *Snapshot) Keep(earlier *Snapshot) *Snapshot {
+	next := s.Clone()
+	keep(next.Services, earlier.Services)
+	keep(next.Endpoints, earlier.Endpoints)
+	keep(next.Routes, earlier.Routes)
+	keep(next.Inbound, earlier.Inbound)
+	return next
+}
+
+func keep[R any](now, earlier map[string]*R) {
+	for name, r := range now {
+		if had := earlier[name]; had != nil && reflect.DeepEqual(had, r) {
+			now[name] = had
+		}
 	}
 }
 

@@ -76,7 +76,8 @@ func (s *stream) carryOn() {
 
 // try makes one attempt.
 func (s *stream) try() outcome {
-	s.trying.Store(int64(s.srv.now()))
+	s.traced.attempt = s.srv.now()
+	s.trying.Store(int64(s.traced.attempt))
 	s.marks = 0
 	if s.chosen == nil {
 		return outcome{kind: nowhere, status: 503, reason: ReasonNoHealthy, flags: FlagNoHealthyUpstream}
@@ -170,6 +171,7 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 	err = s.readAnswerHead(conn)
 	why := s.c.alarm.leave()
 	if err == nil && why == none {
+		s.answeredAt = s.srv.now()
 		o := outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
 		if s.grpc {
 			o.grpc = max(grpcStatusIn(&s.resp), grpcOK)
@@ -405,7 +407,9 @@ func (s *stream) prepareRetry(o *outcome) bool {
 		return false
 	}
 	s.retrying = true
+	s.spanned(o.status, s.marks|o.flags, o.reason)
 	s.drop(o)
+	s.retrace()
 	s.tried = append(s.tried, s.chosen.Pool)
 	s.srv.count.retries.Inc()
 	s.trying.Store(0)

@@ -11,6 +11,7 @@ import (
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/zipkin"
 )
 
 // Options are what a server is made with. Only Workload is needed; the zero value of any other field means its default.
@@ -22,7 +23,10 @@ type Options struct {
 	Metrics  *telemetry.Metrics  // default: one of the server's own, see MetricsOptions
 	Counters *telemetry.Counters // default: the server's own
 	Evidence *telemetry.Evidence // default: none is kept
-	Log      *slog.Logger        // default: none
+	// AccessLog and Spans are told of requests; default: nobody is. Their owner runs them.
+	AccessLog *telemetry.AccessLog
+	Spans     *zipkin.Exporter
+	Log       *slog.Logger // default: none
 
 	Limits   *http1.Limits // of message heads; default: http1.DefaultLimits
 	Timeouts Timeouts

@@ -35,6 +35,8 @@ func (s *stream) identify() {
 	s.name(edge)
 	if outward || !h.Has(http1.Traceparent) && !h.Has(http1.XB3TraceID) && !h.Has(http1.B3) {
 		s.trace()
+	} else {
+		s.readTrace(nil)
 	}
 	if !h.Has(http1.XForwardedProto) {
 		e.Add("x-forwarded-proto", s.c.scheme())

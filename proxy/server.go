@@ -60,13 +60,22 @@ func (s *Server) now() time.Duration { return time.Since(s.start) }
 // Apply carries an update out as a whole or, with an error, not at all. Nil means that its listeners are bound and that every request from now on uses it; requests in
 // flight finish on the configuration they began with. Connections to endpoints that remain are kept, those to others end with their requests.
 func (s *Server) Apply(u mesh.Update) error {
+	return s.install(u.Generation, func(had *mesh.Snapshot) *mesh.Snapshot { return had.Apply(u) })
+}
+
+// Replace is Apply for a whole configuration. What it has in common with the one before, as the same resources (see [mesh.Snapshot.Keep]), is not compiled again.
+func (s *Server) Replace(all *mesh.Snapshot, g mesh.Generation) error {
+	return s.install(g, func(*mesh.Snapshot) *mesh.Snapshot { return all })
+}
+
+func (s *Server) install(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Snapshot) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if s.stopped {
 		return errors.New("the sidecar is stopping")
 	}
 	prev := s.config.Load()
-	next, err := s.compile(prev, prev.snapshot.Apply(u), u.Generation)
+	next, err := s.compile(prev, change(prev.snapshot), g)
 	if err != nil {
 		s.retain(prev)
 		return err

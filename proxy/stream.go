@@ -66,6 +66,9 @@ type stream struct {
 	retry    *mesh.Retry   // nil: none
 	retryOn  route.RetryOn // its conditions
 
+	traced     traced
+	answeredAt time.Duration // when the head of the answer was there; 0: it was not
+
 	result result
 }
 
@@ -74,7 +77,10 @@ type scratch struct {
 	key   [32]byte
 	span  [16]byte
 	trace [128]byte
-	path  []byte
+
+	traceID [32]byte // of a trace that began here
+	sampled byte     // '1' or '0'
+	path    []byte
 
 	edits []route.Edit
 
@@ -146,6 +152,7 @@ func (s *stream) forget() {
 	s.timeout, s.perTry, s.deadline, s.retry, s.retryOn = 0, 0, false, nil, route.RetryOn{}
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
+	s.traced, s.answeredAt = traced{}, 0
 	s.result = result{grpc: noGRPC}
 }
 
@@ -252,6 +259,8 @@ func (s *stream) record() {
 		Code: r.status, GRPCStatus: r.grpc, Flags: uint32(r.flags), Duration: latency,
 		RequestBytes: s.body.PayloadBytes(), ResponseBytes: r.sent,
 	})
+	s.spanned(r.status, r.flags, r.reason)
+	s.logged(latency)
 	if s.role.way == inboundWay {
 		return
 	}

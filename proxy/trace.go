@@ -41,6 +41,7 @@ func (s *stream) trace() {
 	if !known {
 		s.traceAnew(span)
 	}
+	s.readTrace(span)
 }
 
 // traceSingle continues a trace that is in the one header of B3: TRACE-SPAN[-SAMPLED[-PARENT]]. One that only tells the sampling decision is left as it is.
@@ -73,8 +74,9 @@ func (s *stream) traceAnew(span []byte) {
 	}
 	t := append(s.scratch.trace[:0], "00-"...)
 	t = t[:len(t)+32]
-	randomHex(t[3:35])
 	id := t[3:35]
+	randomHex(id)
+	s.scratch.traceID, s.scratch.sampled = [32]byte(id), sampled
 	t = append(t, '-')
 	t = append(t, span...)
 	t = append(t, "-0"...)

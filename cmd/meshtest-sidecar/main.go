@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"meshtest.dev/meshtest/control/wire"
@@ -22,6 +23,7 @@ import (
 const usage = `meshtest-sidecar carries the traffic of one workload of a mesh.
 
 Usage:
+  meshtest-sidecar -f RULES --listen ADDRESS [flags]
   meshtest-sidecar --bootstrap-fd N
   meshtest-sidecar pod
   meshtest-sidecar capture [flags]
@@ -33,9 +35,10 @@ On one machine it reads one JSON document from descriptor N until its end: {"run
 "direct": SOCKET, "directToken": T, "admin": SOCKET, "edgeToken": T, "logLevel": "INFO", "drain": NANOSECONDS}. The admin socket answers GET /ready, /metrics, /stats, /config_dump,
 /clusters and /logging, and POST /logging?level=debug.
 
+` + standaloneUsage + `
 ` + podUsage + `
 ` + captureUsage + `
-Exit codes: 0 stopped as asked, or installed; 1 could not; 2 wrong usage.
+Exit codes: 0 stopped as asked, or installed; 1 could not; 2 wrong usage, or rules that are wrong.
 `
 
 func main() {
@@ -50,11 +53,15 @@ type usageError struct{ error }
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := dispatch(ctx, args, stdout, stderr)
 	var wrong usageError
+	var rules invalidRules
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "meshtest-sidecar: %v\n\n%s", err, usage)
+		return 2
+	case errors.As(err, &rules):
+		fmt.Fprintln(stderr, err)
 		return 2
 	default:
 		fmt.Fprintf(stderr, "meshtest-sidecar: %v\n", err)
@@ -65,7 +72,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	verb := ""
 	if len(args) > 0 {
-		verb = args[0]
+		verb, _, _ = strings.Cut(args[0], "=")
 	}
 	switch verb {
 	case "version", "--version":
@@ -75,8 +82,10 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return captureTraffic(ctx, args[1:], os.Getenv, stdout)
 	case "pod":
 		return servePod(ctx, args[1:], os.Getenv, stdout, stderr)
-	default:
+	case "--bootstrap-fd", "-bootstrap-fd":
 		return serveBootstrap(ctx, args, stdout, stderr)
+	default:
+		return serveStandalone(ctx, args, stdout, stderr)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{[]string{"--help"}, 0, "Usage:", ""},
 		{[]string{"version"}, 0, "protocol " + wire.Version, ""},
-		{nil, 2, "", "--bootstrap-fd is missing"},
+		{nil, 2, "", "-f is missing"},
 		{[]string{"--bootstrap-fd", "3", "x"}, 2, "", `unexpected argument "x"`},
 		{[]string{"--token", "secret"}, 2, "", "not defined: -token"},
 		{[]string{"--bootstrap-fd", descriptor(t, `{"hello": 1}`)}, 1, "", `"hello"`},

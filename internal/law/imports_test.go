@@ -36,6 +36,7 @@ var mayImport = []rule{
 	{"mesh/istio", []string{"mesh", "mesh/document"}},
 	{"mesh/gatewayapi", []string{"mesh", "mesh/document"}},
 	{"mesh/policy", []string{"mesh", "mesh/document", "mesh/istio"}},
+	{"mesh/rules", []string{"mesh", "mesh/document", "mesh/istio", "mesh/gatewayapi", "mesh/policy"}},
 	{"plan", []string{"spec", "mesh/...", "env/capability"}},
 
 	{"control/wire/...", []string{"mesh", "control/wire/..."}},

@@ -74,4 +74,6 @@ func AppendName(b []byte, name string) []byte {
 func AppendText(b []byte, name, value string) []byte { return AppendString(AppendName(b, name), value) }
 
 // AppendInt appends a field with a number.
-func AppendInt(b []byte, name string, n int64) []byte { return strconv.AppendInt(AppendName(b, name), n, 10) }
+func AppendInt(b []byte, name string, n int64) []byte {
+	return strconv.AppendInt(AppendName(b, name), n, 10)
+}

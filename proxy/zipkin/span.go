@@ -30,6 +30,9 @@ func ParseTraceID(text []byte) (id TraceID, ok bool) {
 	}
 }
 
+// String gives 32 hexadecimal digits.
+func (t TraceID) String() string { return string(appendHex(appendHex(nil, t.High), t.Low)) }
+
 // ParseID reads 16 hexadecimal digits.
 func ParseID(text []byte) (id ID, ok bool) {
 	var raw [8]byte

@@ -1,0 +1,364 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"meshtest.dev/meshtest/internal/version"
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/gatewayapi"
+	"meshtest.dev/meshtest/mesh/istio"
+	"meshtest.dev/meshtest/mesh/rules"
+	"meshtest.dev/meshtest/proxy"
+	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/zipkin"
+)
+
+const standaloneUsage = `Alone, without a control plane, it serves what files say:
+
+  -f PATH                 file or folder of rules: VirtualService, DestinationRule, ServiceEntry (with its endpoints), Gateway, HTTPRoute, GRPCRoute, HealthCheckPolicy, RateLimitPolicy,
+                          Secret; again for more. They are read again when they change; what is wrong is logged, and the last good ones stay in force
+  --listen ADDRESS        where callers connect, HOST:PORT
+  --host HOST[:PORT]      every request is for this host; without it for the only host or gateway of the rules, or else for the one that its authority names
+  --gateway NAME[:PORT]   serve this gateway of the rules
+  --admin ADDRESS         where questions are answered: /ready, /metrics, /stats, /config_dump, /clusters, /logging; none without it
+  --name NAME             of the workload, in metrics and evidence (standalone)
+  --seed N                of every draw of chance (0)
+  --zipkin URL            where spans are sent, http://HOST:PORT of a Zipkin collector; none without it
+  --trace-share N         of the traces that begin here that are sampled, 0 to 1 (0.01)
+  --access-log MODE       off, sampled or complete, to standard output (off)
+  --drain DURATION        how long requests get to finish at the end (5s)
+  --log-level LEVEL       debug, info, warn or error (info)
+  --check                 only say what is wrong with the rules; exit code 2 when something is
+`
+
+// standalone is what the flags of a sidecar that runs alone say.
+type standalone struct {
+	files   []string
+	listen  string
+	host    string
+	gateway string
+	admin   string
+	name    string
+	seed    uint64
+	mode    telemetry.LogMode
+	drain   time.Duration
+	level   slog.Level
+	zipkin  string
+	share   float64
+	check   bool
+}
+
+func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, err error) {
+	o.name, o.drain, o.mode = "standalone", 5*time.Second, telemetry.LogOff
+	flags := flag.NewFlagSet("meshtest-sidecar", flag.ContinueOnError)
+	flags.Func("f", "", func(path string) error { o.files = append(o.files, path); return nil })
+	flags.StringVar(&o.listen, "listen", "", "")
+	flags.StringVar(&o.host, "host", "", "")
+	flags.StringVar(&o.gateway, "gateway", "", "")
+	flags.StringVar(&o.admin, "admin", "", "")
+	flags.StringVar(&o.name, "name", o.name, "")
+	flags.Uint64Var(&o.seed, "seed", 0, "")
+	flags.Func("access-log", "", one(&o.mode, telemetry.ParseLogMode))
+	flags.StringVar(&o.zipkin, "zipkin", "", "")
+	flags.Float64Var(&o.share, "trace-share", 0.01, "")
+	flags.DurationVar(&o.drain, "drain", o.drain, "")
+	flags.Func("log-level", "", func(text string) error { return o.level.UnmarshalText([]byte(text)) })
+	flags.BoolVar(&o.check, "check", false, "")
+	if goOn, err = parse(flags, args, stdout); !goOn {
+		return o, false, err
+	}
+	switch {
+	case len(o.files) == 0:
+		err = errors.New("-f is missing: there are no rules to serve")
+	case o.listen == "" && !o.check:
+		err = errors.New("--listen is missing")
+	case o.host != "" && o.gateway != "":
+		err = errors.New("--host and --gateway exclude each other")
+	}
+	if err != nil {
+		return o, false, usageError{err}
+	}
+	return o, true, nil
+}
+
+// serveStandalone is the sidecar without a verb: it serves rules from files.
+func serveStandalone(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, goOn, err := parseStandalone(args, stdout)
+	if !goOn {
+		return err
+	}
+	first, err := o.load()
+	if err != nil {
+		return invalidRules{err}
+	}
+	if o.check {
+		_, err := fmt.Fprintln(stdout, "the rules are good")
+		return err
+	}
+	log, level := newLog(stderr, o.level)
+	counters := &telemetry.Counters{}
+	access := telemetry.NewAccessLog(telemetry.AccessLogOptions{Mode: o.mode, Seed: o.seed, Counters: counters})
+	spans, err := o.spans(counters)
+	if err != nil {
+		return usageError{err}
+	}
+	server := proxy.New(proxy.Options{
+		Workload: o.workload(), Log: log, Counters: counters, AccessLog: access, Spans: spans, TraceShare: o.traceShare(), Timeouts: proxy.Timeouts{Drain: o.drain},
+	})
+	if err := server.Replace(first.snapshot, mesh.Generation{Epoch: 1, Counter: 1}); err != nil {
+		return fmt.Errorf("serving the rules: %w", err)
+	}
+	var sites []site
+	if o.admin != "" {
+		l, err := net.Listen("tcp", o.admin)
+		if err != nil {
+			return fmt.Errorf("listening for questions: %w", err)
+		}
+		sites = append(sites, site{"admin", l, guarded(server.Admin(level), func(string) bool { return true })})
+	}
+	log.Info("serving", "rules", first.files, "listen", o.listen, "admin", o.admin, "version", version.String())
+	r := alone{standalone: o, server: server, access: access, spans: spans, counters: counters, sites: sites, log: log}
+	return r.run(ctx, first, stdout)
+}
+
+// spans is where spans go; nil without a collector.
+func (o standalone) spans(counters *telemetry.Counters) (*zipkin.Exporter, error) {
+	if o.zipkin == "" {
+		return nil, nil
+	}
+	return zipkin.New(zipkin.Options{URL: o.zipkin, Local: zipkin.Endpoint{Service: o.name}, Counters: counters})
+}
+
+// traceShare is the share as proxy.Options have it, where 0 means the default.
+func (o standalone) traceShare() float64 {
+	if o.share <= 0 {
+		return -1
+	}
+	return o.share
+}
+
+// alone is a sidecar that runs alone.
+type alone struct {
+	standalone
+	server   *proxy.Server
+	access   *telemetry.AccessLog
+	spans    *zipkin.Exporter // nil: nobody is told
+	counters *telemetry.Counters
+	sites    []site
+	log      *slog.Logger
+}
+
+// run serves until ctx ends, and returns when nothing is left.
+func (r *alone) run(ctx context.Context, first *loaded, stdout io.Writer) error {
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
+	serving, fail := context.WithCancelCause(ctx)
+	var all, last sync.WaitGroup
+	for _, s := range r.sites {
+		last.Go(func() {
+			if err := s.serve(telling); err != nil {
+				fail(err)
+			}
+		})
+	}
+	last.Go(func() {
+		if err := r.access.Run(telling, stdout); err != nil {
+			r.log.Error("access log", "error", err)
+		}
+	})
+	if r.spans != nil {
+		last.Go(func() { r.spans.Run(telling) })
+	}
+	all.Go(func() { r.follow(serving, first) })
+	err := r.server.Run(serving)
+	all.Wait()
+	stop()
+	last.Wait()
+	if ctx.Err() == nil {
+		err = errors.Join(err, context.Cause(serving))
+	}
+	fail(nil)
+	return err
+}
+
+// invalidRules is the error of rules that cannot be served.
+type invalidRules struct{ error }
+
+// loaded is what the files said.
+type loaded struct {
+	snapshot *mesh.Snapshot
+	files    []string
+}
+
+// load reads and compiles the rules.
+func (o standalone) load() (*loaded, error) {
+	docs, files, err := rules.Load(o.files)
+	if err != nil {
+		return nil, err
+	}
+	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(o.files))
+	if len(problems) > 0 {
+		return nil, problemsError(problems)
+	}
+	in, err := o.inbound(compiled)
+	if err != nil {
+		return nil, err
+	}
+	compiled.Snapshot.Inbound[o.name] = in
+	return &loaded{compiled.Snapshot, files}, nil
+}
+
+// problemsError is all that is wrong with documents, one a line.
+func problemsError(problems []rules.Problem) error {
+	var errs []error
+	for _, p := range problems {
+		text := fmt.Sprintf("%s:%d:%d: %s %s: %s", p.File, p.Line, p.Col, p.Code, p.Path, p.Message)
+		if p.Hint != "" {
+			text += "; " + p.Hint
+		}
+		errs = append(errs, errors.New(text))
+	}
+	return errors.Join(errs...)
+}
+
+func (o standalone) workload() mesh.Workload {
+	return mesh.Workload{Name: o.name, Namespace: mesh.DefaultNamespace, Instance: o.name, Labels: mesh.Labels{mesh.LabelApp: o.name}}
+}
+
+// inbound is what the sidecar listens on.
+func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
+	in := &mesh.Inbound{Workload: o.workload(), Seed: o.seed, Limits: c.Limits, Unknown: mesh.RegistryOnly}
+	if o.check && o.host == "" && o.gateway == "" {
+		return in, nil
+	}
+	host, port, err := o.serves(c)
+	switch {
+	case err != nil:
+		return nil, err
+	case host == "":
+		in.Proxy = o.listen
+	default:
+		in.Outbound = []mesh.OutboundPort{{Bind: o.listen, Host: host, Port: port.Number, Protocol: port.Protocol}}
+	}
+	return in, nil
+}
+
+// serves is the host and port that every request is for; empty when its authority says it.
+func (o standalone) serves(c *rules.Compiled) (string, mesh.Port, error) {
+	name, number := cutPort(o.host + o.gateway)
+	var host string
+	var hosts []string
+	for h := range c.Snapshot.Services {
+		if !slices.Contains(c.Gateways, h) {
+			hosts = append(hosts, h)
+		}
+	}
+	slices.Sort(hosts)
+	switch {
+	case o.gateway != "":
+		for _, h := range []string{istio.GatewayHost(name, mesh.DefaultNamespace), gatewayapi.GatewayHost(name, mesh.DefaultNamespace)} {
+			if c.Snapshot.Services[h] != nil {
+				host = h
+			}
+		}
+		if host == "" {
+			return "", mesh.Port{}, fmt.Errorf("the rules have no gateway %q: %s", name, strings.Join(c.Gateways, ", "))
+		}
+	case o.host != "":
+		if host = mesh.Resolve(name, mesh.DefaultNamespace); c.Snapshot.Services[host] == nil {
+			return "", mesh.Port{}, fmt.Errorf("the rules have no host %q: %s", name, strings.Join(hosts, ", "))
+		}
+	case len(c.Gateways) == 1:
+		host = c.Gateways[0]
+	case len(hosts) == 1 && len(c.Gateways) == 0:
+		host = hosts[0]
+	default:
+		return "", mesh.Port{}, nil
+	}
+	ports := c.Snapshot.Services[host].Ports
+	if number == 0 && len(ports) > 1 {
+		number = portOf(o.listen)
+	}
+	for _, p := range ports {
+		if p.Number == number || number == 0 {
+			return host, p, nil
+		}
+	}
+	return "", mesh.Port{}, fmt.Errorf("%s has several ports, and none is %d: name one behind a colon", host, number)
+}
+
+func cutPort(text string) (name string, port int) {
+	host, number, err := net.SplitHostPort(text)
+	if err != nil {
+		return text, 0
+	}
+	port, _ = strconv.Atoi(number)
+	return host, port
+}
+
+func portOf(address string) int {
+	_, port := cutPort(address)
+	return port
+}
+
+// followInterval is how often the files are looked at.
+const followInterval = 250 * time.Millisecond
+
+// follow serves the rules anew whenever their files change, until ctx ends. Rules that cannot be served change nothing.
+func (r *alone) follow(ctx context.Context, first *loaded) {
+	reloaded, rejected := r.counters.Counter("rules_reloaded_total"), r.counters.Counter("rules_rejected_total")
+	ticker := time.NewTicker(followInterval)
+	defer ticker.Stop()
+	last, seen := first, look(r.files, first.files)
+	for n := uint64(2); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := look(r.files, last.files)
+		if now == seen {
+			continue
+		}
+		seen = now
+		next, err := r.load()
+		if err == nil {
+			next.snapshot = next.snapshot.Keep(last.snapshot)
+			err = r.server.Replace(next.snapshot, mesh.Generation{Epoch: 1, Counter: n})
+		}
+		if err != nil {
+			rejected.Inc()
+			r.log.Error("the rules stay as they were", "error", err)
+			continue
+		}
+		n++
+		last, seen = next, look(r.files, next.files)
+		reloaded.Inc()
+		r.log.Info("the rules were read again", "generation", r.server.Generation().String())
+	}
+}
+
+// look describes files and folders so that any change shows.
+func look(paths, files []string) string {
+	var b strings.Builder
+	for _, path := range append(slices.Clone(paths), files...) {
+		info, err := os.Stat(path)
+		if err != nil {
+			fmt.Fprintf(&b, "%s %v\n", path, err)
+			continue
+		}
+		fmt.Fprintf(&b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
+	}
+	return b.String()
+}

@@ -1,0 +1,147 @@
+// Package rules compiles what users wrote for the mesh, whatever API it is of, into one snapshot: Istio's objects, the Gateway API's and our own, each by the package that knows it. Where no cluster and no scenario
+// says which services there are, their ServiceEntries do: that is how a sidecar serves from files alone, and how `why` answers about them.
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/document"
+	"meshtest.dev/meshtest/mesh/gatewayapi"
+	"meshtest.dev/meshtest/mesh/istio"
+	"meshtest.dev/meshtest/mesh/policy"
+)
+
+// Document is one YAML document and the name of the file it stands in.
+type Document = document.Document
+
+// Problem is one thing that is wrong with a document, at its place. It is an error.
+type Problem = document.Problem
+
+// codeConflict is that of a host that documents of two APIs want to route.
+const codeConflict = "MT1306"
+
+// Compiled is what documents compile to.
+type Compiled struct {
+	Snapshot *mesh.Snapshot      // without anything inbound
+	Limits   []mesh.RateLimit    // of all services, in the order of their hosts
+	Gateways []string            // hosts of the tables of gateways, sorted
+	Policies policy.Policies     // by service, for whoever knows the workloads
+	Opened   map[string]bool     // hosts outside the mesh that the documents open
+	Status   []gatewayapi.Status // of Gateways and routes of the Gateway API
+}
+
+// Compile compiles documents that know of no services but those of their ServiceEntries. A document without a namespace is in the given one; files that documents name are read by read, which may be nil.
+// With any problem there is nothing compiled.
+func Compile(docs []Document, namespace string, read istio.ReadFile) (*Compiled, []Problem) {
+	var theirs, api, ours []Document
+	for _, d := range docs {
+		switch group := Group(d); {
+		case policy.Is(d):
+			ours = append(ours, d)
+		case group == "gateway.networking.k8s.io" || group == "" && kindOf(d) == "Namespace":
+			api = append(api, d)
+		default:
+			theirs = append(theirs, d)
+		}
+	}
+	var options []istio.Option
+	if read != nil {
+		options = append(options, istio.Files(read))
+	}
+	rules, problems := istio.Compile(theirs, nil, namespace, options...)
+	routes, more := gatewayapi.Compile(api, rules.Services, namespace)
+	problems = append(problems, more...)
+	policies, more := policy.Compile(ours, routes.Services, namespace)
+	problems = append(problems, more...)
+	problems = append(problems, conflicts(docs, rules.Routes, routes.Routes)...)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	out := &Compiled{Snapshot: mesh.NewSnapshot(), Policies: policies, Opened: rules.Opened, Status: routes.Status}
+	maps.Copy(out.Snapshot.Services, routes.Services)
+	maps.Copy(out.Snapshot.Endpoints, rules.Endpoints)
+	maps.Copy(out.Snapshot.Routes, rules.Routes)
+	maps.Copy(out.Snapshot.Routes, routes.Routes)
+	policies.Apply(out.Snapshot)
+	for _, host := range slices.Sorted(maps.Keys(policies.Limits)) {
+		out.Limits = append(out.Limits, policies.Limits[host]...)
+	}
+	for _, host := range slices.Sorted(maps.Keys(out.Snapshot.Services)) {
+		if isGateway(host) {
+			out.Gateways = append(out.Gateways, host)
+		}
+	}
+	for _, err := range out.Snapshot.Validate() {
+		problems = append(problems, Problem{Code: "MT1405", File: fileOf(docs), Line: 1, Col: 1, Message: err.Error()})
+	}
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return out, nil
+}
+
+// conflicts reports tables that come from both APIs: neither has a word about which rule would go first.
+func conflicts(docs []Document, a, b map[string]*mesh.RouteTable) []Problem {
+	var out []Problem
+	for _, name := range slices.Sorted(maps.Keys(b)) {
+		if a[name] == nil {
+			continue
+		}
+		out = append(out, Problem{
+			Code: codeConflict, File: fileOf(docs), Line: 1, Col: 1, Hint: "route it by one of the two",
+			Message: fmt.Sprintf("%s and %s both route %s", originOf(a[name]), originOf(b[name]), name),
+		})
+	}
+	return out
+}
+
+func originOf(t *mesh.RouteTable) string {
+	if len(t.Routes) == 0 {
+		return t.Host
+	}
+	return cmp.Or(t.Routes[0].Origin, t.Host)
+}
+
+func fileOf(docs []Document) string {
+	if len(docs) == 0 {
+		return ""
+	}
+	return docs[0].File
+}
+
+func isGateway(host string) bool {
+	_, _, istios := istio.GatewayName(host)
+	_, _, api := gatewayapi.GatewayName(host)
+	return istios || api
+}
+
+// Group is the API group of a document, by its apiVersion: empty for Kubernetes' own v1.
+func Group(d Document) string {
+	group, _, ok := strings.Cut(scalar(d, "apiVersion"), "/")
+	if !ok {
+		return ""
+	}
+	return group
+}
+
+func kindOf(d Document) string { return scalar(d, "kind") }
+
+func scalar(d Document, key string) string {
+	root := document.Resolve(d.Node)
+	if root == nil || root.Kind != yaml.MappingNode {
+		return ""
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if root.Content[i].Value == key {
+			return document.Resolve(root.Content[i+1]).Value
+		}
+	}
+	return ""
+}

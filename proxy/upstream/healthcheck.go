@@ -28,9 +28,16 @@ func (v verdict) String() string { return [...]string{"pending", "passed", "fail
 
 // check is what the endpoints of a group are asked periodically.
 type check struct {
+	question
+	security *security // nil: plaintext
+}
+
+// question is what a check is made of.
+type question struct {
 	mesh.HealthCheck
-	Host string // of HTTP and gRPC requests
-	TLS  *mesh.ClientTLS
+	authority string // of HTTP and gRPC requests
+	server    string // the name that TLS asks for
+	tls       *mesh.ClientTLS
 }
 
 // newCheck completes a policy; nil when nobody is to be asked.
@@ -38,7 +45,23 @@ func newCheck(d Destination) (*check, error) {
 	if d.Policy.HealthCheck == nil {
 		return nil, nil
 	}
-	c := &check{HealthCheck: *d.Policy.HealthCheck, Host: cmp.Or(d.Host, d.Name), TLS: d.Policy.TLS}
+	c := &check{question: question{HealthCheck: *d.Policy.HealthCheck, authority: cmp.Or(d.Host, d.Name), tls: d.Policy.TLS}}
+	if err := c.valid(); err != nil {
+		return nil, err
+	}
+	if c.HTTP != nil {
+		c.authority = cmp.Or(c.HTTP.Host, c.authority)
+	}
+	if c.tls == nil {
+		return c, nil
+	}
+	c.server = cmp.Or(c.tls.SNI, d.Host)
+	var err error
+	c.security, err = newSecurity(c.tls, d.Host, c.alpn())
+	return c, err
+}
+
+func (c *check) valid() error {
 	kinds := 0
 	for _, set := range []bool{c.HTTP != nil, c.TCP, c.GRPC != nil} {
 		if set {
@@ -47,30 +70,39 @@ func newCheck(d Destination) (*check, error) {
 	}
 	switch {
 	case kinds != 1:
-		return nil, errors.New("one of HTTP, TCP and gRPC is needed")
+		return errors.New("one of HTTP, TCP and gRPC is needed")
 	case c.Interval <= 0 || c.Timeout <= 0:
-		return nil, errors.New("an interval and a timeout are needed")
+		return errors.New("an interval and a timeout are needed")
 	case c.UnhealthyThreshold < 1 || c.HealthyThreshold < 1:
-		return nil, errors.New("the thresholds must be at least 1")
-	case c.TLS != nil:
-		return nil, errors.New("a check over TLS is not carried out yet")
+		return errors.New("the thresholds must be at least 1")
 	case c.Port < 0 || c.Port > 65535:
-		return nil, fmt.Errorf("no such port: %d", c.Port)
+		return fmt.Errorf("no such port: %d", c.Port)
+	case c.HTTP == nil:
+		return nil
 	}
-	if c.HTTP != nil {
-		if _, err := url.ParseRequestURI(c.HTTP.Path); err != nil {
-			return nil, fmt.Errorf("no path to ask for: %w", err)
-		}
-		c.Host = cmp.Or(c.HTTP.Host, c.Host)
+	if _, err := url.ParseRequestURI(c.HTTP.Path); err != nil {
+		return fmt.Errorf("no path to ask for: %w", err)
 	}
-	return c, nil
+	return nil
+}
+
+// alpn is what is offered to speak behind TLS.
+func (c *check) alpn() []string {
+	switch {
+	case c.GRPC != nil:
+		return []string{http2Only.String()}
+	case c.HTTP != nil:
+		return []string{http1Only.String()}
+	default:
+		return c.tls.ALPN
+	}
 }
 
 // address is where an endpoint is asked.
 func (c *check) address(e *Endpoint) string { return mesh.HostPort(e.Address, cmp.Or(c.Port, e.Port)) }
 
 // same reports whether both ask the same in the same way.
-func (c *check) same(other *check) bool { return reflect.DeepEqual(c, other) }
+func (c *check) same(other *check) bool { return reflect.DeepEqual(c.question, other.question) }
 
 // errAnswer is the error of an answer that is not the expected one, as opposed to none.
 var errAnswer = errors.New("unexpected answer")
@@ -84,7 +116,7 @@ type asking struct {
 	started bool
 }
 
-// hear takes an answer in (Envoy's rules): the first decides; later, it takes as many in a row as the thresholds say, but of wrong answers one. It reports whether the verdict changed.
+// hear takes an answer in and gives the verdict then (Envoy's rules): the first decides; later, it takes as many in a row as the thresholds say, but of wrong answers one.
 func (a *asking) hear(had verdict, err error) verdict {
 	if err == nil {
 		switch a.row++; {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,21 +24,39 @@ type probe interface {
 }
 
 func newProbe(c *check, address string, o *Options) probe {
-	dial := func(ctx context.Context) (net.Conn, error) { return o.Dial(ctx, address) }
+	dial := func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, address, o) }
 	if c.TCP {
 		return tcpProbe{dial}
 	}
+	on := func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 	t := &http.Transport{
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		DisableCompression: true, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: maxProbeHead, Protocols: new(http.Protocols),
+		DialContext: on, DialTLSContext: on, DisableCompression: true, MaxIdleConnsPerHost: 1, MaxResponseHeaderBytes: maxProbeHead, Protocols: new(http.Protocols),
 	}
 	to := url.URL{Scheme: "http", Host: address}
+	if c.security != nil {
+		to.Scheme = "https"
+	}
 	if c.GRPC != nil {
 		t.Protocols.SetUnencryptedHTTP2(true)
+		t.Protocols.SetHTTP2(true)
 		return &grpcProbe{check: c, transport: t, to: to}
 	}
 	t.Protocols.SetHTTP1(true)
 	return &httpProbe{check: c, transport: t, to: to}
+}
+
+// dial makes a connection, and agrees on TLS if the policy says so.
+func (c *check) dial(ctx context.Context, address string, o *Options) (net.Conn, error) {
+	conn, err := o.Dial(ctx, address)
+	if err != nil || c.security == nil {
+		return conn, err
+	}
+	over := tls.Client(conn, c.security.config(c.server, nil, false))
+	if err := over.HandshakeContext(ctx); err != nil {
+		_ = conn.Close() // it is of no use
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+	}
+	return over, nil
 }
 
 const (
@@ -76,7 +95,7 @@ func (p *httpProbe) ask(ctx context.Context) error {
 		return err
 	}
 	to.Path, to.RawPath, to.RawQuery = path.Path, path.RawPath, path.RawQuery
-	req := &http.Request{Method: http.MethodGet, URL: &to, Host: p.check.Host, Header: http.Header{"User-Agent": {userAgent}}}
+	req := &http.Request{Method: http.MethodGet, URL: &to, Host: p.check.authority, Header: http.Header{"User-Agent": {userAgent}}}
 	for name, value := range p.check.HTTP.Headers {
 		req.Header.Set(name, value)
 	}
@@ -120,7 +139,7 @@ func (p *grpcProbe) ask(ctx context.Context) error {
 	to := p.to
 	to.Path = grpcHealthPath
 	req := &http.Request{
-		Method: http.MethodPost, URL: &to, Host: p.check.Host, Body: io.NopCloser(bytes.NewReader(healthRequest(p.check.GRPC.Service))),
+		Method: http.MethodPost, URL: &to, Host: p.check.authority, Body: io.NopCloser(bytes.NewReader(healthRequest(p.check.GRPC.Service))),
 		Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {userAgent}},
 	}
 	resp, err := p.transport.RoundTrip(req.WithContext(ctx))

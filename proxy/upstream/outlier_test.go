@@ -86,16 +86,17 @@ func TestWhatEjects(t *testing.T) {
 			require.Equal(t, len(tc.want), h.Ejected)
 			require.Equal(t, 3-len(tc.want), h.Usable)
 			require.Zero(t, h.Overflows)
-			require.Equal(t, len(tc.want) == 0, tally(hashedByDraw(g, 300))[1001] > 0)
+			require.Equal(t, len(tc.want) == 0, tally(carried(g, 300))[1001] > 0)
 		})
 	}
 }
 
-// hashedByDraw tells where n requests go.
-func hashedByDraw(g *Group, n int) []int {
-	ports := make([]int, n)
-	for i := range ports {
-		ports[i] = g.Pick(Choice{Draw: mix(mesh.Draw(i))}).Port
+// carried tells where n requests go; those that get no endpoint go nowhere.
+func carried(g *Group, n int) (ports []int) {
+	for i := range n {
+		if e := g.Pick(Choice{Draw: mix(mesh.Draw(i))}); e != nil {
+			ports = append(ports, e.Port)
+		}
 	}
 	return ports
 }
@@ -189,7 +190,7 @@ func TestPanicThreshold(t *testing.T) {
 	list := endpoints(6)
 	list[4].Health, list[5].Health = mesh.Unhealthy, mesh.Draining
 	g := groupOf(t, ps, list, mesh.TrafficPolicy{Outlier: &mesh.OutlierDetection{MaxEjectionPercent: 100, MinHealthPercent: 50, Consecutive5xx: 1}})
-	used := func() map[int]int { return tally(hashedByDraw(g, 500)) }
+	used := func() map[int]int { return tally(carried(g, 500)) }
 	require.Len(t, used(), 4)
 	g.Endpoints[0].Report(500)
 	require.Len(t, used(), 3, "3 of 5 are 60 %%")
@@ -219,7 +220,7 @@ func TestEjectionsOutliveConfigurations(t *testing.T) {
 	next.Endpoints[2].Report(500)
 	require.Equal(t, []int{1, 2}, ejected(next), "the failures before count, too")
 	require.Equal(t, []int{1, 2}, ejected(old), "and requests that are still on the old configuration see it")
-	require.NotContains(t, tally(hashedByDraw(old, 100)), 1002)
+	require.NotContains(t, tally(carried(old, 100)), 1002)
 
 	subset, err := ps.NewGroup(Destination{Name: "g:80", Endpoints: endpoints(3), Labels: mesh.Labels{mesh.LabelVersion: "v1"}, Policy: policy})
 	require.NoError(t, err)
@@ -231,7 +232,7 @@ func TestEjectionsOutliveConfigurations(t *testing.T) {
 	report(old.Endpoints[3], 500, 500)
 	require.Equal(t, 2, ps.Ejected(), "what is in no configuration any more is not counted")
 	lax := groupOf(t, ps, endpoints(3), mesh.TrafficPolicy{})
-	require.Len(t, tally(hashedByDraw(lax, 100)), 3, "without the policy all are used")
+	require.Len(t, tally(carried(lax, 100)), 3, "without the policy all are used")
 
 	ps.Follow([]*Group{subset})
 	back := groupOf(t, ps, endpoints(3), policy)
@@ -249,7 +250,7 @@ func TestEjectionsNeedAPolicy(t *testing.T) {
 		g.Endpoints[0].Report(500)
 		lone.Endpoints[0].Report(ConnectFailed)
 	}
-	require.Len(t, tally(hashedByDraw(g, 100)), 2)
+	require.Len(t, tally(carried(g, 100)), 2)
 	require.NotNil(t, lone.Pick(Choice{}))
 	ps.Follow([]*Group{g})
 	require.Empty(t, ps.Health(), "there is nothing to tell")

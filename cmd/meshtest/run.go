@@ -78,6 +78,11 @@ func (f *runFlags) run(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	gateway, stop, err := f.serveMetrics(s)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if f.prometheus != "" {
 		if err := (&promql.Remote{URL: f.prometheus}).Check(ctx); err != nil {
 			return exitError{code: exitEnvironment, text: err.Error(), hint: "--prometheus is the address of a server, such as http://localhost:9090"}
@@ -90,11 +95,6 @@ func (f *runFlags) run(ctx context.Context, s streams, args []string) error {
 			}
 		}
 	}
-	gateway, stop, err := f.serveMetrics(s)
-	if err != nil {
-		return err
-	}
-	defer stop()
 	worst := exitOK
 	for _, j := range jobs {
 		code, err := f.one(ctx, s, j, gateway, len(jobs) > 1)

@@ -3,7 +3,6 @@ package http2
 import (
 	"cmp"
 	"errors"
-	"io"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -13,21 +12,33 @@ import (
 
 // ClientOptions are what a client is made with. The zero value of a field means its default.
 type ClientOptions struct {
-	Limits      *http1.Limits // of heads; default http1.DefaultLimits
-	MaxStreams  uint32        // at once, beside what the peer allows; default: what he allows
-	MaxRequests uint32        // on the connection; default: as many as there are numbers
-	Stall       time.Duration // for the peer to take anything of what is written; default 30 s
+	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by one of the Reasons; must not wait
+
+	Limits       *http1.Limits        // of heads; default http1.DefaultLimits
+	Scheme       string               // http or https; default http
+	MaxStreams   uint32               // at once, besides what the peer allows; default: what he allows
+	MaxRequests  uint32               // on the connection; default: as many as there are numbers
+	StreamWindow int                  // bytes that a peer may send on a stream before they are read; default 64 KiB
+	ConnWindow   int                  // and on all streams together, at least 65,535; default 1 MiB
+	Header       time.Duration        // for a whole header block; default 10 s
+	Settings     time.Duration        // for the acknowledgement of our settings; default 10 s
+	Stall        time.Duration        // for the peer to take anything of what is written, or to give a window to what waits; default 30 s
+	Ping         time.Duration        // of silence before the peer is asked whether he is there; default never
+	PingTimeout  time.Duration        // for him to say so; default 10 s
+	Now          func() time.Duration // monotonic; default: since the call
 }
 
 // Client is a connection to an upstream.
 type Client struct {
-	mux
+	conn
 	opts   ClientOptions
-	next   uint32 // number of the next stream
-	active uint32 // streams that were opened and are not over
-	opened uint32
-	ended  chan struct{}
-	timer  *time.Timer
+	scheme string
+
+	active  uint32 // streams that were opened and are not over
+	opened  uint32
+	nextID  uint32
+	retired bool // takes no more streams
+	ended   chan struct{}
 }
 
 // Errors of Open.
@@ -38,36 +49,39 @@ var (
 
 // NewClient takes over a connection and greets the peer. Close, or the peer, ends it.
 func NewClient(tr Transport, o ClientOptions) *Client {
-	if o.Limits == nil {
-		o.Limits = http1.DefaultLimits()
-	}
-	o.MaxStreams = cmp.Or(o.MaxStreams, 1<<31-1)
-	o.MaxRequests = cmp.Or(o.MaxRequests, 1<<30-1)
-	o.Stall = cmp.Or(o.Stall, 30*time.Second)
-	c := &Client{opts: o, next: 1, ended: make(chan struct{})}
-	c.client, c.owner = true, c
-	c.init(tr, o.Limits, nil)
-	c.readFrom(nil)
-	c.mu.Lock()
-	c.buf = append(c.buf, http2.ClientPreface...)
-	_ = c.out.WriteSettings(
-		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
-		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
-		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: uint32(o.Limits.HeaderBytes)},
-	)
-	_ = c.out.WriteWindowUpdate(0, connWindow-initialWindow)
-	c.timer = time.AfterFunc(watchInterval, c.watch)
-	c.mu.Unlock() // the first request goes with it
-	go c.run()
+	o.MaxStreams = cmp.Or(o.MaxStreams, maxStreamID)
+	o.MaxRequests = min(cmp.Or(o.MaxRequests, maxStreamID), maxStreamID/2)
+	c := &Client{opts: o, scheme: cmp.Or(o.Scheme, "http"), nextID: 1, ended: make(chan struct{})}
+	c.client = true
+	c.init(tr, c, &common{
+		limits: o.Limits, tell: o.Count, now: o.Now, sizes: sizes{o.StreamWindow, o.ConnWindow},
+		times: times{header: o.Header, settings: o.Settings, stall: o.Stall, ping: o.Ping, pingTimeout: o.PingTimeout},
+	})
+	c.meter.refused = 500
+	c.out.set(append(c.out.bytes(), http2.ClientPreface...))
+	c.greet(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
+	go func() {
+		defer close(c.ended)
+		c.carry(c.begin)
+		c.jobs.Wait()
+	}()
 	return c
 }
 
-// Open begins a stream. It is numbered when the head of its request is written.
+// begin sends the preface, unless a request has taken it along already.
+func (c *Client) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kick()
+	return nil
+}
+
+// Open begins a stream. It is numbered when the head of its request is written; until then it is not known to the peer.
 func (c *Client) Open() (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.refuse || c.opened >= c.opts.MaxRequests:
+	case !c.usable():
 		return nil, ErrGoingAway
 	case c.active >= min(c.opts.MaxStreams, c.peer.maxStreams):
 		return nil, ErrFull
@@ -75,28 +89,24 @@ func (c *Client) Open() (*Stream, error) {
 	c.opened++
 	c.active++
 	st := c.newStream(0)
-	st.done = func() {
-		if c.active--; c.refuse && c.active == 0 {
-			c.timer.Reset(0)
-		}
-		if st.id != 0 {
-			delete(c.streams, st.id)
-		}
-	}
+	st.placed = true
 	return st, nil
 }
 
-// number gives a stream its number, just before its head is written. The lock is held.
-func (st *Stream) number() error {
-	c := st.m.owner
-	if c.refuse {
+// number gives a stream its number, just before its head is sent. The lock is held.
+func (c *Client) number(st *Stream) error {
+	if c.goAway {
 		return ErrRefused // nothing of it was sent
 	}
-	st.id = c.next
-	c.next += 2
-	st.window = c.peer.window
+	st.id = c.nextID
+	c.nextID += 2
+	st.send.window, st.recv.window = c.peer.window, c.newWindow
 	c.streams[st.id] = st
 	return nil
+}
+
+func (c *Client) usable() bool {
+	return !c.goAway && !c.retired && c.dead == nil && c.opened < c.opts.MaxRequests
 }
 
 // Active is the number of streams that are open.
@@ -110,225 +120,106 @@ func (c *Client) Active() int {
 func (c *Client) Usable() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.refuse && c.opened < c.opts.MaxRequests
+	return c.usable()
 }
 
-// Done is closed when the connection has ended.
+// Done is closed when the connection has ended, and nothing of it is left.
 func (c *Client) Done() <-chan struct{} { return c.ended }
-
-// Close ends the connection and all of its streams, and returns when nothing of it is left.
-func (c *Client) Close() error {
-	c.mu.Lock()
-	if c.dead == nil {
-		c.goAway(0, http2.ErrCodeNo, "")
-	}
-	c.die(errClosed)
-	c.mu.Unlock()
-	err := c.tr.Close()
-	<-c.ended
-	return err
-}
 
 // Retire takes no more streams, and ends the connection when the last one is over.
 func (c *Client) Retire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.refuse = true
-	c.timer.Reset(0)
+	c.retired = true
+	c.arm(c.now())
 }
 
-// run reads until the connection ends.
-func (c *Client) run() {
-	defer close(c.ended)
-	err := c.read()
+// Close ends the connection and all of its streams, and returns when nothing of it is left. Streams that are still open are cut off.
+func (c *Client) Close() error {
 	c.mu.Lock()
-	var connection http2.ConnectionError
-	switch {
-	case c.dead != nil:
-	case errors.As(err, &connection):
-		c.goAway(0, http2.ErrCode(connection), "")
-	case errors.Is(err, http2.ErrFrameTooLarge):
-		c.goAway(0, http2.ErrCodeFrameSize, "")
+	if c.dead == nil {
+		c.out.set(appendGoAway(c.out.bytes(), 0, http2.ErrCodeNo, ""))
+		c.die(errClosed)
 	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
+	if !c.watch.stopped {
+		c.out.last, c.out.hangUp = true, true
+		c.watch.leaveBy = c.now() + closeTime
+		c.arm(c.watch.leaveBy)
+		c.kick()
 	}
-	c.die(err)
-	c.timer.Stop()
 	c.mu.Unlock()
-	_ = c.tr.Close()
-}
-
-func (c *Client) read() error {
-	for settled := false; ; {
-		f, err := c.framer.ReadFrame()
-		if err == nil && !settled {
-			if _, settled = f.(*http2.SettingsFrame); !settled {
-				return http2.ConnectionError(http2.ErrCodeProtocol)
-			}
-		}
-		if err == nil {
-			err = c.handle(f)
-		}
-		var stream http2.StreamError
-		switch {
-		case err == nil:
-		case errors.As(err, &stream):
-			c.mu.Lock()
-			if st := c.streams[stream.StreamID]; st != nil {
-				st.fail(stream)
-			}
-			c.reset(stream.StreamID, stream.Code)
-			c.mu.Unlock()
-		default:
-			return err
-		}
-	}
-}
-
-func (c *Client) handle(f http2.Frame) error {
-	switch f := f.(type) {
-	case *http2.DataFrame:
-		if err := c.answering(f.StreamID); err != nil {
-			return err
-		}
-		return c.take(f)
-	case *http2.HeadersFrame:
-		id, ended := f.StreamID, f.StreamEnded()
-		if err := c.readBlock(f); err != nil {
-			return err
-		}
-		return c.headersCame(id, ended)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch f := f.(type) {
-	case *http2.SettingsFrame:
-		if f.IsAck() {
-			return nil
-		}
-		if err := c.settings(f); err != nil {
-			return err
-		}
-		return c.answerControl(func() { _ = c.out.WriteSettingsAck() })
-	case *http2.PingFrame:
-		if f.IsAck() {
-			return nil
-		}
-		return c.answerControl(func() { _ = c.out.WritePing(true, f.Data) })
-	case *http2.WindowUpdateFrame:
-		return c.widen(f)
-	case *http2.RSTStreamFrame:
-		c.resetCame(f)
-	case *http2.GoAwayFrame:
-		c.goAwayCame(f)
-	case *http2.PushPromiseFrame, *http2.ContinuationFrame:
-		return http2.ConnectionError(http2.ErrCodeProtocol)
-	}
+	<-c.ended
 	return nil
 }
 
-func (c *Client) answerControl(write func()) error {
-	if c.control++; c.control > maxControlBacklog {
-		return errAttack(ReasonBacklog)
-	}
-	write()
-	c.flush()
-	return nil
-}
+// closeTime is how long Close waits for the upstream to take the GOAWAY.
+const closeTime = 100 * time.Millisecond
 
-// answering reports an error when nothing was asked on the stream, or its answer has no head yet.
-func (c *Client) answering(id uint32) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if id >= c.next || id%2 == 0 {
-		return http2.ConnectionError(http2.ErrCodeProtocol)
-	}
-	if st := c.streams[id]; st != nil && !st.began && st.recvErr == nil {
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	}
-	return nil
-}
+func (c *Client) idle(id uint32) bool { return id >= c.nextID || id%2 == 0 }
 
-// headersCame takes the head of an answer, an interim one, or trailers.
-func (c *Client) headersCame(id uint32, ended bool) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if id >= c.next || id%2 == 0 {
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+// blockCame takes the head of an answer, an interim one, or trailers.
+func (c *Client) blockCame(id uint32, ended bool) error {
+	if c.idle(id) {
+		return protocol("HEADERS on a stream that was never opened")
 	}
+	c.meter.progress++
 	st := c.streams[id]
-	malformed := http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	switch {
-	case st == nil || st.recvErr != nil:
-		return nil
-	case st.recvEnd:
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
-	case st.began && !ended, c.fields.tooLarge:
-		return malformed
-	case st.began:
-		if err := st.receiveTrailers(&c.fields); err != nil {
-			return err
-		}
-		st.settle()
-		return nil
-	}
-	out, kind, length, interim, ok := c.fields.appendResponse(st.in, ended, st.method == http1.HEAD)
-	if !ok {
-		return malformed
-	}
-	st.in = out
-	if !interim {
-		st.kind, st.expect, st.began, st.recvEnd = kind, length, true, ended
-		st.settle()
-	}
-	st.rd.Signal()
-	return nil
-}
-
-// settle forgets a stream that is over on both sides. What has arrived can still be read. The lock is held.
-func (st *Stream) settle() {
-	if st.recvEnd && st.sentEnd {
-		st.forget()
-	}
-}
-
-func (c *Client) resetCame(f *http2.RSTStreamFrame) {
-	st := c.streams[f.StreamID]
 	switch {
 	case st == nil:
-	case f.ErrCode == http2.ErrCodeNo && st.recvEnd: // the answer is whole, and the rest of the request is not wanted
-		st.sendErr = ErrReset
-		st.wr.Broadcast()
-	case f.ErrCode == http2.ErrCodeRefusedStream:
-		st.fail(ErrRefused)
-	default:
-		st.fail(ErrReset)
-	}
-}
-
-// goAwayCame takes no more streams, and fails those that were not processed. The lock is held.
-func (c *Client) goAwayCame(f *http2.GoAwayFrame) {
-	c.refuse = true
-	for id, st := range c.streams {
-		if id > f.LastStreamID {
-			st.fail(ErrRefused)
+		return nil // it was reset, and this was on its way
+	case st.recv.ended:
+		return closedStream("HEADERS behind the end of its stream")
+	case c.block.tooLarge:
+		return c.refuse(st, http2.ErrCodeProtocol, ReasonHeaders)
+	case st.recv.headed:
+		if !ended || !st.receivedTrailers(&c.block) {
+			return c.refuse(st, http2.ErrCodeProtocol, ReasonMalformed)
 		}
+		return nil
 	}
-	c.timer.Reset(0)
+	return c.answerCame(st, ended)
 }
 
-// watch ends the connection when the peer takes nothing any more, or nobody needs it.
-func (c *Client) watch() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.dead != nil:
-		return
-	case c.flushing && c.clock()-c.flushBegan > c.opts.Stall, c.refuse && c.active == 0:
-		c.die(errClosed)
-		_ = c.tr.Close()
+// answerCame takes a head. The lock is held.
+func (c *Client) answerCame(st *Stream, ended bool) error {
+	text, status, m, ok := c.block.appendResponse(st.scratch.text, ended, st)
+	if !ok {
+		return c.refuse(st, http2.ErrCodeProtocol, ReasonMalformed)
+	}
+	st.scratch.text = text
+	if status < 200 && status != 101 {
+		if len(text)-st.recv.off > 2*c.lim.HeaderBytes {
+			return c.refuse(st, http2.ErrCodeEnhanceYourCalm, ReasonInterim)
+		}
+		st.readable.Signal()
+		return nil
+	}
+	st.recv.kind, st.recv.left, st.recv.headed = m.kind, m.left, true
+	if ended {
+		st.received()
+	}
+	st.readable.Signal()
+	return nil
+}
+
+// over gives the place of a stream free. The lock is held.
+func (c *Client) over(st *Stream) {
+	if !st.placed {
 		return
 	}
-	c.timer.Reset(watchInterval)
+	st.placed = false
+	if c.active--; c.active == 0 && (c.goAway || c.retired) {
+		c.arm(c.now())
+	}
+}
+
+// resetCame allows an upstream to reset streams. The lock is held.
+func (c *Client) resetCame(*Stream) error { return nil }
+
+// due ends a connection that takes no more streams and has none. The lock is held.
+func (c *Client) due(time.Duration) time.Duration {
+	if c.active == 0 && (c.goAway || c.retired) {
+		c.leave(&connectionError{code: http2.ErrCodeNo})
+	}
+	return 0
 }

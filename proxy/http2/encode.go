@@ -2,6 +2,9 @@ package http2
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
 	"hash/maphash"
 	"strconv"
 	"unsafe"
@@ -11,68 +14,122 @@ import (
 	"meshtest.dev/meshtest/proxy/http1"
 )
 
-// encoder compresses header blocks. Values that come again and again are put into the dynamic table; others would only push those out, and are sent as they are.
+// encoder compresses header blocks. A field goes into the dynamic table when it comes for the second time; one that is different in every message would only push out others. Fields that are secrets never
+// do: who shares the connection could guess them by the size of blocks (RFC 7541, 7.1).
 type encoder struct {
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
 	name []byte
+	path []byte
 
 	seed  maphash.Seed
-	seen  [256]uint32       // hashes of pairs that came once, by their low bits
-	known map[string]string // values that came twice or more, for ever valid
+	once  [256]uint64 // hashes of fields that came once, by their low bits
+	often [128]field  // fields that came more often
 }
 
-// maxKnown bounds the values that are kept for the dynamic table.
-const maxKnown = 128
+// field is a field whose strings live for as long as the dynamic table may need them.
+type field struct {
+	hash        uint64
+	name, value string
+}
 
-func newEncoder() *encoder {
-	e := &encoder{seed: maphash.MakeSeed(), known: map[string]string{}}
+// maxIndexed is the length of values that are worth a place in a table of 4 KiB.
+const maxIndexed = 256
+
+func (e *encoder) init() {
+	e.seed = maphash.MakeSeed()
 	e.enc = hpack.NewEncoder(&e.buf)
-	e.enc.SetMaxDynamicTableSizeLimit(tableSize)
-	return e
 }
 
 // resize obeys the peer's SETTINGS_HEADER_TABLE_SIZE, as far as we use one.
 func (e *encoder) resize(n uint32) { e.enc.SetMaxDynamicTableSize(min(n, tableSize)) }
 
-// begin starts a block.
-func (e *encoder) begin() { e.buf.Reset() }
+// block is what was encoded since it began.
+func (e *encoder) block() []byte { return e.buf.Bytes() }
 
 // static adds a field of two strings that live for ever.
-func (e *encoder) static(name, value string) {
-	_ = e.enc.WriteField(hpack.HeaderField{Name: name, Value: value}) // a buffer takes everything
+func (e *encoder) static(name, value string) { e.write(name, value, false) }
+
+func (e *encoder) write(name, value string, sensitive bool) {
+	_ = e.enc.WriteField(hpack.HeaderField{Name: name, Value: value, Sensitive: sensitive}) // a buffer takes everything
 }
 
-// add adds a field. Its bytes are only read.
-func (e *encoder) add(name, value []byte) {
-	if stable, ok := e.known[text(value)]; ok {
-		_ = e.enc.WriteField(hpack.HeaderField{Name: e.lower(name), Value: stable, Sensitive: !e.indexable(name)})
+// add adds a field. Its bytes need not live for longer than the call. What is called sensitive is only not remembered.
+func (e *encoder) add(name string, value []byte) {
+	if len(value) > maxIndexed || secret(name) {
+		e.write(name, text(value), true)
 		return
 	}
-	h := uint32(maphash.Bytes(e.seed, value)) | 1
-	if slot := &e.seen[h>>1&255]; *slot != h {
-		*slot = h
-	} else if len(e.known) < maxKnown && len(value) <= 256 {
-		stable := string(value)
-		e.known[stable] = stable
+	h := maphash.String(e.seed, name)*31 + maphash.Bytes(e.seed, value)
+	f := &e.often[h%uint64(len(e.often))]
+	once := &e.once[h%uint64(len(e.once))]
+	switch {
+	case f.hash == h && f.name == name && f.value == text(value):
+	case *once != h:
+		*once = h
+		e.write(name, text(value), true)
+		return
+	default:
+		*f = field{h, string(append([]byte(nil), name...)), string(value)}
 	}
-	_ = e.enc.WriteField(hpack.HeaderField{Name: e.lower(name), Value: text(value), Sensitive: true}) // so that the table does not keep what is not ours
+	e.write(f.name, f.value, false)
 }
 
-// indexable reports whether the name may be kept by the table: it is one of a known name, whose string lives for ever.
-func (e *encoder) indexable(name []byte) bool { return http1.KnownOf(text(name)).String() != "" }
+func secret(name string) bool {
+	return name == "authorization" || name == "cookie" || name == "set-cookie" || name == "proxy-authorization"
+}
 
-// lower gives a name in lower case: a string that lives for ever when it is a known one, else until the next call.
-func (e *encoder) lower(name []byte) string {
-	if id := http1.KnownOf(text(name)); id != http1.Unknown && len(id.String()) == len(name) {
-		return id.String()
+// fields adds the fields of a head that go on: all but those of the connection (RFC 9113, 8.2.2).
+func (e *encoder) fields(h *http1.Head, upgrade bool) {
+	named := h.Has(http1.Connection) && namesFields(h)
+	for i := range h.Len() {
+		id := h.Field(i).ID
+		switch id {
+		case http1.Connection, http1.KeepAlive, http1.ProxyConnection, http1.TransferEncoding, http1.Upgrade, http1.HTTP2Settings, http1.TE:
+		case http1.Host:
+		case http1.Unknown:
+			name := e.lower(h.Name(i))
+			if named && isNamed(h, h.Name(i)) || upgrade && (name == webSocketKey || name == webSocketAccept) { // RFC 8441, 5: TLS and HTTP/2 do what they are for
+				continue
+			}
+			e.add(name, h.Value(i))
+		default:
+			if name := id.String(); len(name) == len(h.Name(i)) && name[len(name)-1] != '*' {
+				e.add(name, h.Value(i))
+			} else {
+				e.add(e.lower(h.Name(i)), h.Value(i))
+			}
+		}
 	}
+}
+
+// namesFields reports whether Connection says more than what becomes of the connection.
+func namesFields(h *http1.Head) bool {
+	for i := h.Index(http1.Connection); i >= 0; i = h.Next(i) {
+		if v := text(h.Value(i)); !foldEqual(v, "close") && !foldEqual(v, "keep-alive") && !foldEqual(v, "upgrade") {
+			return true
+		}
+	}
+	return false
+}
+
+// isNamed reports whether Connection names a field, which ends here then (RFC 9110, 7.6.1).
+func isNamed(h *http1.Head, name []byte) bool {
+	for i := h.Index(http1.Connection); i >= 0; i = h.Next(i) {
+		for option := range bytes.SplitSeq(h.Value(i), []byte(",")) {
+			if foldEqual(text(bytes.Trim(option, " \t")), text(name)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// lower gives a name in lower case, until the next call.
+func (e *encoder) lower(name []byte) string {
 	e.name = e.name[:0]
 	for _, c := range name {
-		if c >= 'A' && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		e.name = append(e.name, c)
+		e.name = append(e.name, lower(c))
 	}
 	return text(e.name)
 }
@@ -80,52 +137,85 @@ func (e *encoder) lower(name []byte) string {
 // text sees bytes as a string that is valid as long as they are.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// fields adds the fields of a head that go on.
-func (e *encoder) fields(h *http1.Head) {
-	for i := range h.Len() {
-		switch h.Field(i).ID {
-		case http1.Host, http1.Connection, http1.KeepAlive, http1.ProxyConnection, http1.TransferEncoding, http1.Upgrade, http1.HTTP2Settings, http1.TE:
-		default:
-			e.add(h.Name(i), h.Value(i))
-		}
-	}
-}
-
-// request encodes the head of a request.
-func (e *encoder) request(h *http1.Head, scheme string) {
-	e.begin()
-	switch h.Method {
-	case http1.GET:
+// request encodes the head of a request; an upgrade becomes an extended CONNECT.
+func (e *encoder) request(h *http1.Head, scheme string, upgrade bool) {
+	e.buf.Reset()
+	switch {
+	case upgrade:
+		e.static(":method", "CONNECT")
+		e.static(":protocol", "websocket")
+	case h.Method == http1.GET:
 		e.static(":method", "GET")
-	case http1.POST:
+	case h.Method == http1.POST:
 		e.static(":method", "POST")
 	default:
-		e.add([]byte(":method"), h.MethodName())
+		e.add(":method", h.MethodName())
 	}
-	e.static(":scheme", scheme)
-	e.add([]byte(":authority"), h.Host())
-	e.add([]byte(":path"), h.Target())
-	e.fields(h)
+	if h.Method != http1.CONNECT {
+		e.static(":scheme", scheme)
+		e.add(":path", e.originForm(h))
+	}
+	e.add(":authority", h.Host())
+	e.fields(h, upgrade)
 	if h.TETrailers || isGRPC(h) {
 		e.static("te", "trailers")
 	}
 }
 
+// originForm is the target without scheme and authority.
+func (e *encoder) originForm(h *http1.Head) []byte {
+	if h.Form != http1.AbsoluteForm {
+		return h.Target()
+	}
+	e.path = append(e.path[:0], h.Path()...)
+	if h.HasQuery() {
+		e.path = append(append(e.path, '?'), h.Query()...)
+	}
+	return e.path
+}
+
+// isGRPC reports whether the content is gRPC's, whose requests must say that trailers are understood. A proxy of HTTP/1.1 loses that, because TE ends at each hop.
 func isGRPC(h *http1.Head) bool {
 	return bytes.HasPrefix(h.Get(http1.ContentType), []byte("application/grpc"))
 }
 
-// response encodes the head of an answer.
-func (e *encoder) response(h *http1.Head) {
-	e.begin()
-	e.static(":status", statusTexts[h.Status])
-	e.fields(h)
+// The fields of WebSocket's handshake that HTTP/2 does without.
+const (
+	webSocketKey    = "sec-websocket-key"
+	webSocketAccept = "sec-websocket-accept"
+)
+
+// acceptanceOf is what a server has to say about the key of a client (RFC 6455, 4.2.2).
+func acceptanceOf(key []byte) string {
+	sum := sha1.Sum(append(append([]byte(nil), key...), "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"...))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// newKey is the key that a client of HTTP/2 does not send and a server of HTTP/1.1 asks for. It protects nothing here.
+func newKey() string {
+	var nonce [16]byte
+	_, _ = rand.Read(nonce[:]) // never fails
+	return base64.StdEncoding.EncodeToString(nonce[:])
+}
+
+// isWebSocket reports whether an offer to upgrade is for that.
+func isWebSocket(h *http1.Head) bool { return foldEqual(text(h.Get(http1.Upgrade)), "websocket") }
+
+// response encodes the head of an answer; 101 becomes the 200 to an extended CONNECT.
+func (e *encoder) response(h *http1.Head, upgrade bool) {
+	e.buf.Reset()
+	status := h.Status
+	if upgrade && status == 101 {
+		status = 200
+	}
+	e.static(":status", statusTexts[status])
+	e.fields(h, upgrade)
 }
 
 // trailers encodes trailers.
 func (e *encoder) trailers(h *http1.Head) {
-	e.begin()
-	e.fields(h)
+	e.buf.Reset()
+	e.fields(h, false)
 }
 
 // statusTexts are the statuses as text.

@@ -2,70 +2,70 @@ package http2
 
 import "time"
 
-// Reasons for which a connection or a stream was ended because of its peer, as ServerOptions.Count tells them.
+// What costs a peer nothing and us something is counted, by kind. Each kind has a burst; what was used of it is given back with time, and with progress, because well-behaved peers send such frames
+// along with content. The numbers leave room for the most talkative of them (a WINDOW_UPDATE for the stream and one for the connection with each frame of DATA, gRPC's PINGs with each one too, a PRIORITY with
+// each request) and end an attack within a few KiB.
+type kind uint8
+
 const (
-	ReasonProtocol        = "http2_protocol"          // a connection error of another kind
-	ReasonStream          = "http2_malformed"         // a stream was reset: a malformed request, or a frame that its state does not allow
-	ReasonHeaders         = "http2_headers_too_large" // 431
-	ReasonStreams         = "http2_too_many_streams"  // a stream was refused
-	ReasonRapidReset      = "http2_rapid_reset"       // most streams were reset at once, by the peer or because of him
-	ReasonContinuation    = "http2_continuation_flood"
-	ReasonControlFlood    = "http2_control_flood"    // SETTINGS, PING, PRIORITY, WINDOW_UPDATE and the like beyond all need
-	ReasonEmptyFrames     = "http2_empty_frames"     // frames without content
-	ReasonBacklog         = "http2_unread_answers"   // the peer asks and does not read the answers
-	ReasonSettingsTimeout = "http2_settings_timeout" // our SETTINGS were not acknowledged
-	ReasonHeaderTimeout   = "http2_header_timeout"   // a header block took too long
-	ReasonSlowRead        = "http2_slow_read"        // the peer takes nothing any more
-	ReasonIdle            = "http2_idle"
-	ReasonPreface         = "http2_preface"
+	kindSettings kind = iota
+	kindPing
+	kindPriority
+	kindWindowUpdate
+	kindEmpty   // DATA without content, which is not the last of its stream
+	kindStray   // frames that mean nothing: of unknown types, or for streams that are over
+	kindRefused // streams that ended before they were of any use: reset by the peer, or malformed, or one too many
+	numKinds
 )
 
-// Bounds of what a peer may do for nothing.
-const (
-	maxControlBacklog = 1000 // answers to control frames that wait to be written (Envoy's max_outbound_control_frames)
-	controlBurst      = 2000 // control frames at once
-	controlRate       = 100  // and a second, for ever
-	maxEmpty          = 16   // frames without content in a row
-	resetsSeen        = 200  // streams after which the share of early resets counts (Envoy: 500)
-	earlyReset        = time.Second
-	maxBlockFrames    = 64 // of one header block
-)
+// allowances are what each kind may use. Envoy's limits are, for comparison: 100 PRIORITY frames a stream, 10 WINDOW_UPDATEs a frame of DATA, 1 empty frame in a row, and resets of half of all streams after the
+// first 500.
+var allowances = [numKinds]struct {
+	burst       float64
+	perSecond   float64
+	perProgress float64 // for each frame of content, or stream, in either direction
+	reason      string
+}{
+	kindSettings:     {burst: 100, perSecond: 10, reason: ReasonSettingsFlood},
+	kindPing:         {burst: 200, perSecond: 50, perProgress: 1, reason: ReasonPingFlood},
+	kindPriority:     {burst: 500, perSecond: 10, perProgress: 2, reason: ReasonPriorityFlood},
+	kindWindowUpdate: {burst: 1000, perSecond: 50, perProgress: 4, reason: ReasonWindowUpdateFlood},
+	kindEmpty:        {burst: 32, perSecond: 10, perProgress: 0.5, reason: ReasonEmptyFrames},
+	kindStray:        {burst: 200, perSecond: 20, perProgress: 1, reason: ReasonStrayFrames},
+	kindRefused:      {perSecond: 100, reason: ReasonRapidReset}, // its burst is an option; each stream that ends well gives one back
+}
 
-// meter is a token bucket for control frames, and counts what else gives an attack away.
+// meter counts.
 type meter struct {
-	tokens float64
-	at     time.Duration
-	empty  int // in a row
-	opened int // streams
-	early  int // of them, reset within earlyReset
+	used     [numKinds]float64
+	at       [numKinds]time.Duration
+	seen     [numKinds]uint64
+	progress uint64
+	refused  float64 // the burst of kindRefused
 }
 
-// frame counts a control frame, and reports whether there may be more.
-func (m *meter) frame(now time.Duration) bool {
-	if m.at == 0 {
-		m.tokens = controlBurst
-	} else {
-		m.tokens = min(controlBurst, m.tokens+float64(now-m.at)/float64(time.Second)*controlRate)
+// spend counts one, and gives an error when it was one too many.
+func (m *meter) spend(k kind, now time.Duration) error {
+	a := &allowances[k]
+	back := float64(now-m.at[k])/float64(time.Second)*a.perSecond + float64(m.progress-m.seen[k])*a.perProgress
+	m.used[k] = max(0, m.used[k]-back) + 1
+	m.at[k], m.seen[k] = now, m.progress
+	burst := a.burst
+	if k == kindRefused {
+		burst = m.refused
 	}
-	m.at = max(now, 1)
-	m.tokens--
-	return m.tokens >= 0
+	if m.used[k] > burst {
+		return calm(a.reason)
+	}
+	return nil
 }
 
-// content counts a frame that may have none, and reports whether there may be more such.
-func (m *meter) content(n int) bool {
-	if n > 0 {
-		m.empty = 0
-		return true
-	}
-	m.empty++
-	return m.empty <= maxEmpty
-}
+// ended notes a stream that ended well.
+func (m *meter) ended() { m.used[kindRefused] = max(0, m.used[kindRefused]-1) }
 
-// reset counts a stream that was reset, whoever did it, and reports whether that is still no attack.
-func (m *meter) reset(age time.Duration) bool {
-	if age < earlyReset {
-		m.early++
-	}
-	return m.opened < resetsSeen || 2*m.early <= m.opened
-}
+// Bounds without an allowance.
+const (
+	maxControl     = 1000 // answers to control frames that wait to be written (Envoy: 1,000; Go: 10,000)
+	maxBlockFrames = 64   // of one header block; one of 32 KiB needs three
+	blockFactor    = 2    // encoded bytes of a header block, in sizes of the largest head: more are not even decoded
+)

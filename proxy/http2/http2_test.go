@@ -49,7 +49,7 @@ func serving(t testing.TB, o ServerOptions) (address string) {
 		l.Close()
 		mu.Lock()
 		for _, s := range open {
-			s.tr.Abort()
+			s.Abort()
 		}
 		mu.Unlock()
 		all.Wait()

@@ -72,10 +72,15 @@ func (all *muxes) close() {
 // end closes the connection at once.
 func (m *mux) end() { _ = m.client.Close() } // of what it still had to say nobody would hear
 
-// retire lets the connection end with its last stream. The pool's lock is held.
+// retire lets the connection take no more streams, and end with the last. The pool's lock is held.
 func (m *mux) retire() {
-	if !m.closing {
-		m.closing = true
+	m.closing = true
+	m.rest()
+}
+
+// rest ends a connection that is retired and has no streams. The client itself is told no earlier: it would refuse streams of which nothing has been sent yet.
+func (m *mux) rest() {
+	if m.closing && m.streams == 0 {
 		m.client.Retire()
 	}
 }
@@ -174,9 +179,8 @@ func (p *Pool) closeStream(c *Conn) {
 		m.since = now
 		p.watchIdle()
 	}
-	if p.worn(m.born, m.carried, now) {
-		m.retire()
-	}
+	m.closing = m.closing || p.worn(m.born, m.carried, now)
+	m.rest()
 	p.mu.Unlock()
 	if p.account.attention.Load() && p.account.freed(p, idle) {
 		p.mu.Lock()

@@ -95,10 +95,6 @@ func (c *Conn) Put() {
 	c.carried++
 	c.Reused = true
 	c.since = p.opts.Now()
-	if c.Held() && c.Look() != socket.Quiet {
-		p.drop(c)
-		return
-	}
 	p.give(c)
 }
 
@@ -184,8 +180,12 @@ func (p *Pool) ready(g *Group, w *Want) *Conn {
 	return p.stream(w)
 }
 
-// give lets a connection carry another request, of one who waits or a later one.
+// give lets a connection carry another request, of one who waits or a later one. What has arrived unasked is looked at before, since it takes memory.
 func (p *Pool) give(c *Conn) {
+	if c.Held() && c.Look() != socket.Quiet {
+		p.drop(c)
+		return
+	}
 	a := p.account
 	if !a.attention.Load() {
 		if !p.park(c) {

@@ -69,6 +69,9 @@ func (ps *Pools) NewGroup(d Destination) (*Group, error) {
 	if g.balancer, err = newBalancer(policy); err != nil {
 		return nil, fmt.Errorf("balancing %s: %w", d.Name, err)
 	}
+	if g.balancer >= ringHash {
+		g.warmup = nil // as in Envoy: hashes do not move by and by
+	}
 	if g.check, err = newCheck(d); err != nil {
 		return nil, fmt.Errorf("checking the health of %s: %w", d.Name, err)
 	}

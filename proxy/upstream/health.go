@@ -134,6 +134,7 @@ func (h *health) follow(groups []*Group) {
 	}
 	for r, groups := range by {
 		r.follow(groups, h)
+		h.rosters[r.name] = r
 	}
 }
 
@@ -141,6 +142,9 @@ func (h *health) follow(groups []*Group) {
 func (r *roster) follow(groups []*Group, h *health) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(groups) > 0 && slices.Equal(groups, r.groups) {
+		return // most destinations stay as they are
+	}
 	r.groups = groups
 	had := r.members
 	r.members = make(map[string]*member, len(had))
@@ -196,19 +200,18 @@ func (g *Group) survey(s *selection, now time.Duration) (weights []uint64) {
 	defer r.mu.Unlock()
 	r.readmit(now)
 	s.version = r.version.Load()
-	candidates := 0
+	var candidates []*Endpoint
 	for _, e := range g.Endpoints {
-		if e.Health == mesh.Draining {
+		if !g.mayBe(e) {
 			continue
 		}
-		candidates++
+		candidates = append(candidates, e)
 		if g.usable(e) {
 			s.usable = append(s.usable, e)
 		}
 	}
-	if g.panics(len(s.usable), candidates) {
-		s.panics = true
-		s.usable = slices.DeleteFunc(slices.Clone(g.Endpoints), func(e *Endpoint) bool { return e.Health == mesh.Draining })
+	if g.panics(len(s.usable), len(candidates)) {
+		s.panics, s.usable = true, candidates
 	}
 	if g.outlier != nil {
 		for _, m := range r.ejected {
@@ -227,6 +230,11 @@ func (g *Group) survey(s *selection, now time.Duration) (weights []uint64) {
 		weights = append(weights, weight)
 	}
 	return weights
+}
+
+// mayBe reports whether an endpoint may be used at all, healthy or not: not while it drains, nor before its first answer to a check. The caller holds the roster's lock.
+func (g *Group) mayBe(e *Endpoint) bool {
+	return e.Health != mesh.Draining && (g.check == nil || e.state.verdict != unasked)
 }
 
 // usable reports whether an endpoint is healthy by all accounts. The caller holds the roster's lock.

@@ -172,6 +172,22 @@ func TestChecksFollowConfigurations(t *testing.T) {
 	})
 }
 
+func TestChecksOfGroupsThatComeBack(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		g := groupOf(t, ps, endpoints(1), mesh.TrafficPolicy{HealthCheck: &tcpCheck})
+		for round := range 3 {
+			ps.Follow([]*Group{g})
+			pass(time.Second)
+			require.Len(t, w.times(home), round+1)
+			require.Len(t, ps.Health(), 1)
+			ps.Follow(nil)
+			pass(time.Minute)
+			require.Len(t, w.times(home), round+1)
+			require.Empty(t, ps.Health())
+		}
+	})
+}
+
 func TestChecksEndWithTheirPools(t *testing.T) {
 	checked(t, func(t *testing.T, ps *Pools, w *town) {
 		g := groupOf(t, ps, endpoints(2), mesh.TrafficPolicy{HealthCheck: &tcpCheck})
@@ -198,6 +214,19 @@ func TestGoodAnswersEndEjections(t *testing.T) {
 		require.Zero(t, ps.Ejected())
 		g.Endpoints[0].Report(500)
 		require.Equal(t, 60*time.Second, g.Health().Endpoints[0].EjectedFor, "the second time in a row")
+	})
+}
+
+// Who has answered wrongly is used when everybody panics, but not who has not answered yet.
+func TestPanicWaitsForTheFirstAnswer(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		w.set(home, true)
+		g := groupOf(t, ps, endpoints(2), mesh.TrafficPolicy{HealthCheck: &tcpCheck, Outlier: &mesh.OutlierDetection{MinHealthPercent: 60}})
+		require.Empty(t, used(g))
+		ps.Follow([]*Group{g})
+		synctest.Wait()
+		require.Equal(t, []int{1000, 1001}, used(g))
+		require.True(t, g.Health().Panic)
 	})
 }
 

@@ -25,20 +25,6 @@ func value(t testing.TB, c *telemetry.Counters, series string) float64 {
 	return 0
 }
 
-func BenchmarkRecord(b *testing.B) {
-	for name, queue := range map[string]int{"kept": 1 << 30, "dropped": 1} {
-		b.Run(name, func(b *testing.B) {
-			x, err := zipkin.New(zipkin.Options{URL: "http://127.0.0.1:1", Queue: queue})
-			require.NoError(b, err)
-			s := full()
-			b.ReportAllocs()
-			for b.Loop() {
-				x.Record(&s)
-			}
-		})
-	}
-}
-
 func TestRecordingAllocatesNothing(t *testing.T) {
 	x, err := zipkin.New(zipkin.Options{URL: "http://127.0.0.1:1", Queue: 1 << 20})
 	require.NoError(t, err)

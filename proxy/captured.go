@@ -26,8 +26,7 @@ type captured struct {
 	address map[netip.AddrPort]*role // of services, by their addresses
 	http    map[uint16]*role         // of ports at which any service speaks HTTP
 	refuse  bool                     // what is not known is refused
-	onward  *route.Arm               // what is not known is passed through
-	records *records                 // of that
+	beyond  *destination             // what is not known, when it is passed through
 }
 
 // role is what a connection is for; dst is where it was going, if it was captured. It is nil when there is no such listener.
@@ -69,10 +68,7 @@ func (c *compiler) capture(in *mesh.Inbound) {
 	default:
 		c.errs = append(c.errs, fmt.Errorf("captured traffic: %q is no treatment of the unknown", in.Unknown))
 	}
-	from := route.CallerName(in.Workload)
-	onward := mesh.Edge{From: from, To: passThrough}
-	all.onward = &route.Arm{Host: passThrough, Edge: onward, EdgeName: onward.String()}
-	all.records = c.srv.newRecords(onward, "", 0)
+	all.beyond = c.beyond(in)
 	if in.Capture.Inbound != "" {
 		c.listener(place{in.Capture.Inbound, capturedInWay}, &role{way: capturedInWay, host: inboundPassThrough, captured: all}, mesh.TCP)
 	}
@@ -80,6 +76,12 @@ func (c *compiler) capture(in *mesh.Inbound) {
 		c.captureOutbound(in)
 		c.listener(place{in.Capture.Outbound, capturedOutWay}, &role{way: capturedOutWay, captured: all}, mesh.TCP)
 	}
+}
+
+// beyond is what the mesh does not know, as a destination.
+func (c *compiler) beyond(in *mesh.Inbound) *destination {
+	edge := mesh.Edge{From: route.CallerName(in.Workload), To: passThrough}
+	return &destination{arm: &route.Arm{Host: passThrough, Edge: edge, EdgeName: edge.String()}, records: c.srv.newRecords(edge, "", 0)}
 }
 
 // captureInbound takes traffic to the application's port. When several services lead to it, it counts as the first one's.
@@ -166,27 +168,12 @@ func (s *stream) routeCaptured() {
 	}
 }
 
-// goOn sends a request to where its connection was going.
-func (s *stream) goOn() {
-	s.goOnward()
-	arm := s.dest.arm
-	s.exchange = Exchange{
-		Key: s.key, Seed: s.seed(), Edge: arm.Edge, Host: arm.Host, Port: int(s.c.dst.Port()), Caller: s.caller(), Request: &s.req,
-	}
-	if len(s.req.Host()) == 0 {
-		s.edits.Set("host", s.c.dst.String())
-	}
-	if s.filter(AtRequest) {
-		s.carryOn()
-	}
-}
-
 // directOnward finds out whether a captured connection of which nothing is known goes on to where it was going, or why not.
 func (s *stream) directOnward() (refused string) {
 	if s.role.way == capturedOutWay && s.role.captured.refuse {
 		return s.blackHole()
 	}
-	s.goOnward()
+	s.goTo(s.role.captured.beyond, 0)
 	return ""
 }
 
@@ -196,29 +183,4 @@ func (s *stream) blackHole() (refused string) {
 	told.Opened()
 	told.Closed(uint32(FlagNoCluster))
 	return reasonUnknownAddress
-}
-
-// outside is whoever the mesh does not know.
-var outside = &mesh.Service{External: true}
-
-// goOnward chooses where the connection was going.
-func (s *stream) goOnward() {
-	c := s.c
-	if c.onward == nil {
-		pools := c.srv.pools
-		if c.at.way.inward() {
-			pools = c.srv.apps
-		}
-		lone := pools.NewLone(mesh.Endpoint{Address: c.dst.Addr().String(), Port: int(c.dst.Port())})
-		g := &group{Group: lone, service: outside, metrics: make([]handles, 1)}
-		c.onward = &destination{arm: s.role.captured.onward, group: g, records: s.role.captured.records}
-	}
-	s.dest, s.chosen = c.onward, c.onward.group.Endpoints[0]
-}
-
-// forgetOnward closes what the connection had to itself.
-func (c *conn) forgetOnward() {
-	if c.onward != nil {
-		c.onward.group.Close()
-	}
 }

@@ -77,7 +77,7 @@ type role struct {
 	app      *destination // inbound
 	received [numKinds]*telemetry.Receiver
 	unrouted *records  // of requests that no rule takes
-	captured *captured // of connections that the kernel redirected
+	captured *captured // of connections that the kernel redirected, and of an http_proxy through which anything may be reached
 }
 
 // groupKey names a group of endpoints.
@@ -286,6 +286,9 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 	}
 	if in.Proxy != "" {
 		r := &role{way: proxyWay, edge: in.Trusted}
+		if in.Unknown == mesh.PassThrough {
+			r.captured = &captured{beyond: c.beyond(in)}
+		}
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: telemetry.Unknown}, "", 0)
 		c.listener(place{in.Proxy, proxyWay}, r, mesh.HTTP)
 	}

@@ -36,8 +36,8 @@ type conn struct {
 	used     bool                         // it carried a request
 
 	peers  telemetry.PeerCache
-	stream *stream      // of the request in flight
-	onward *destination // where it was going, when something was passed through
+	stream *stream // of the request in flight
+	onward *onward // where it was going, when something was passed through
 }
 
 // streams are the memory of requests in flight.

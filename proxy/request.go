@@ -104,18 +104,21 @@ func (s *stream) direct() {
 	}
 }
 
-// routeByHost is how an http_proxy routes: by what the request says it is for. What the mesh does not know is not reached.
+// routeByHost is how an http_proxy routes: by what the request says it is for. What the mesh does not know is not reached, unless anything may be.
 func (s *stream) routeByHost() {
 	if s.req.HTTPS {
 		s.local(400, ReasonScheme, 0)
 		return
 	}
 	table := s.cfg.router.TableFor(s.req.Host())
-	if table == nil {
+	switch {
+	case table != nil:
+		s.route(table)
+	case s.role.captured != nil: // anything may be reached
+		s.goOn()
+	default:
 		s.local(502, ReasonUnknownHost, FlagNoCluster)
-		return
 	}
-	s.route(table)
 }
 
 // route finds the rule and its arm, and lets the filters look at the request.
@@ -153,7 +156,10 @@ func (s *stream) split(rule *route.Rule) {
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 		return
 	}
-	s.choose(arm, 1)
+	if !s.aim(arm) {
+		s.local(503, ReasonNoDestination, FlagNoCluster)
+		return
+	}
 	version := arm.Version
 	if version == "" && s.chosen != nil {
 		version = s.chosen.Version

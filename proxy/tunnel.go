@@ -100,7 +100,9 @@ func (s *stream) directTCP() (refused string) {
 	if s.dest.group == nil {
 		return ReasonNoDestination
 	}
-	s.choose(arm, 1)
+	if !s.aim(arm) {
+		return ReasonNoDestination
+	}
 	return ""
 }
 

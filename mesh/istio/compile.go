@@ -27,7 +27,7 @@ var versions = []string{"v1", "v1beta1", "v1alpha3"}
 func Compile(docs []Document, services map[string]*mesh.Service, namespace string, options ...Option) (Rules, []Problem) {
 	c := &compiler{
 		rules:  Rules{Services: maps.Clone(services), Endpoints: map[string]*mesh.Endpoints{}, Routes: map[string]*mesh.RouteTable{}},
-		owners: map[string]owner{}, gateways: map[string]*gateway{}, home: namespace, files: noFiles, altNames: map[string][]string{}, secrets: map[string]*secret{},
+		owners: map[string]owner{}, gateways: map[string]*gateway{}, home: namespace, files: noFiles, entries: map[string]*entry{}, secrets: map[string]*secret{},
 	}
 	if c.rules.Services == nil {
 		c.rules.Services = map[string]*mesh.Service{}
@@ -70,10 +70,10 @@ type compiler struct {
 	decoders []*decoder
 	problems []Problem
 
-	home     string              // namespace of documents that name none
-	files    ReadFile            // that documents name
-	altNames map[string][]string // subjectAltNames of ServiceEntries, by host
-	secrets  map[string]*secret  // by namespace/name
+	home    string             // namespace of documents that name none
+	files   ReadFile           // that documents name
+	entries map[string]*entry  // that open hosts, by host
+	secrets map[string]*secret // by namespace/name
 }
 
 type owner struct {

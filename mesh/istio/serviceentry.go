@@ -135,7 +135,7 @@ func (c *compiler) addHost(e *entry, path, host string) {
 		}
 	}
 	c.rules.Services[host] = svc
-	c.altNames[host] = e.altNames
+	c.entries[host] = e
 	if c.rules.Opened == nil {
 		c.rules.Opened = map[string]bool{}
 	}
@@ -281,28 +281,32 @@ func named(host, address string, port int) mesh.Endpoint {
 
 // finishEntries gives the names that an entry says a certificate must have to those of its hosts that TLS is spoken to, unless the DestinationRule says others.
 func (c *compiler) finishEntries() {
-	for host, names := range c.altNames {
-		svc := c.rules.Services[host]
-		if svc == nil || len(names) == 0 {
-			continue
-		}
-		named := *svc
-		named.Traffic = withNames(svc.Traffic, names)
-		named.Subsets = slices.Clone(svc.Subsets)
-		for i, s := range named.Subsets {
+	for _, host := range slices.Sorted(maps.Keys(c.entries)) {
+		svc, e := *c.rules.Services[host], c.entries[host]
+		svc.Traffic = e.withNames(host, svc.Traffic, svc.Resolution)
+		svc.Subsets = slices.Clone(svc.Subsets)
+		for i, s := range svc.Subsets {
 			if s.Traffic != nil {
-				own := withNames(*s.Traffic, names)
-				named.Subsets[i].Traffic = &own
+				own := e.withNames(host, *s.Traffic, svc.Resolution)
+				svc.Subsets[i].Traffic = &own
 			}
 		}
-		c.rules.Services[host] = &named
+		c.rules.Services[host] = &svc
 	}
 }
 
-func withNames(p mesh.TrafficPolicy, names []string) mesh.TrafficPolicy {
-	if p.TLS != nil && len(p.TLS.Names) == 0 {
+func (e *entry) withNames(host string, p mesh.TrafficPolicy, resolution mesh.Resolution) mesh.TrafficPolicy {
+	if p.TLS == nil {
+		return p
+	}
+	if resolution == mesh.Original {
+		e.once(func() {
+			e.problem(CodeNotHonoured, join(e.path, "resolution"), "DNS", "TLS to %s is not honoured yet with the resolution NONE", mesh.LogicalName(host))
+		})
+	}
+	if len(p.TLS.Names) == 0 && len(e.altNames) > 0 {
 		tls := *p.TLS
-		tls.Names = names
+		tls.Names = e.altNames
 		p.TLS = &tls
 	}
 	return p

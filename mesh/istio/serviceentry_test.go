@@ -176,3 +176,22 @@ func TestProblemsOfTheOutside(t *testing.T) {
 		})
 	}
 }
+
+// The names of an entry are those that a certificate must have where TLS is spoken to its hosts.
+func TestNamesOfCertificates(t *testing.T) {
+	t.Parallel()
+	rule := func(tls string) string {
+		return "\n---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: api}\nspec: {host: api.example.com, trafficPolicy: {tls: " + tls + "}, subsets: [{name: v1, labels: {a: b}, trafficPolicy: {tls: {mode: SIMPLE}}}]}"
+	}
+	entry := serviceEntry("hosts: [api.example.com], resolution: DNS, subjectAltNames: [one.example.com], " + web)
+	svc := compileOutside(t, entry+rule("{mode: SIMPLE}")).Services["api.example.com"]
+	require.Equal(t, []string{"one.example.com"}, svc.Traffic.TLS.Names)
+	require.Equal(t, []string{"one.example.com"}, svc.Subsets[0].Traffic.TLS.Names)
+	svc = compileOutside(t, entry+rule("{mode: SIMPLE, subjectAltNames: [two.example.com]}")).Services["api.example.com"]
+	require.Equal(t, []string{"two.example.com"}, svc.Traffic.TLS.Names)
+	require.Nil(t, compileOutside(t, entry).Services["api.example.com"].Traffic.TLS)
+
+	_, problems := istio.Compile(documents(t, strings.Replace(entry, "resolution: DNS", "resolution: NONE", 1)+rule("{mode: SIMPLE}")), outside(), mesh.DefaultNamespace)
+	require.Len(t, problems, 1)
+	require.Equal(t, "TLS to api.example.com is not honoured yet with the resolution NONE", problems[0].Message)
+}

@@ -99,7 +99,7 @@ func (c *conductor) checkVersions() (string, bool) {
 	defer cancel()
 	compared, left := 0, 0
 	for _, w := range c.Plan.Workloads {
-		if w.External || w.Protocol != mesh.HTTP {
+		if w.External || !w.Protocol.IsHTTP() {
 			continue
 		}
 		if c.vanished(mesh.LogicalName(w.Host)) {

@@ -111,6 +111,8 @@ func applicationRules() []rbacv1.PolicyRule {
 		{APIGroups: []string{""}, Resources: []string{"services", "pods"}, Verbs: look},
 		{APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}, Verbs: look},
 		{APIGroups: []string{"networking.istio.io"}, Resources: []string{"virtualservices", "destinationrules", "gateways", "serviceentries"}, Verbs: look},
+		{APIGroups: []string{"gateway.networking.k8s.io"}, Resources: []string{"gateways", "httproutes", "grpcroutes", "referencegrants"}, Verbs: look},
+		{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}}, // its own: a role says nothing of others
 	}
 }
 

@@ -62,6 +62,9 @@ func TestAccounts(t *testing.T) {
 			"list networking.istio.io/virtualservices", "watch networking.istio.io/virtualservices",
 			"list networking.istio.io/destinationrules", "watch networking.istio.io/destinationrules",
 			"list networking.istio.io/gateways", "watch networking.istio.io/gateways", "list networking.istio.io/serviceentries", "watch networking.istio.io/serviceentries",
+			"list gateway.networking.k8s.io/gateways", "watch gateway.networking.k8s.io/gateways", "list gateway.networking.k8s.io/httproutes", "watch gateway.networking.k8s.io/httproutes",
+			"list gateway.networking.k8s.io/grpcroutes", "watch gateway.networking.k8s.io/grpcroutes",
+			"list gateway.networking.k8s.io/referencegrants", "watch gateway.networking.k8s.io/referencegrants", "get /namespaces",
 		},
 	}, may)
 }

@@ -70,8 +70,9 @@ func TestProtocols(t *testing.T) {
 		want mesh.Protocol
 	}{
 		{"http", nil, mesh.HTTP}, {"HTTP-web", nil, mesh.HTTP}, {"http-", nil, mesh.HTTP}, {"httpx", nil, mesh.TCP}, {"", nil, mesh.TCP}, {"web", nil, mesh.TCP},
-		{"tcp", nil, mesh.TCP}, {"https", nil, mesh.TCP}, {"http2", nil, mesh.TCP}, {"grpc-api", nil, mesh.TCP}, {"redis", nil, mesh.TCP},
-		{"web", word("http"), mesh.HTTP}, {"http", word("tcp"), mesh.TCP}, {"web", word("kubernetes.io/ws"), mesh.HTTP}, {"http", word("kubernetes.io/h2c"), mesh.TCP},
+		{"tcp", nil, mesh.TCP}, {"https", nil, mesh.TLS}, {"http2", nil, mesh.HTTP2}, {"grpc-api", nil, mesh.GRPC}, {"redis", nil, mesh.TCP},
+		{"tls-db", nil, mesh.TLS}, {"grpc-web", nil, mesh.HTTP}, {"GRPC-Web-api", nil, mesh.HTTP}, {"web", word("kubernetes.io/wss"), mesh.TLS}, {"web", word("HTTPS"), mesh.TLS},
+		{"web", word("http"), mesh.HTTP}, {"http", word("tcp"), mesh.TCP}, {"web", word("kubernetes.io/ws"), mesh.HTTP}, {"http", word("kubernetes.io/h2c"), mesh.HTTP2},
 		{"http", word("example.com/own"), mesh.TCP},
 	} {
 		require.Equal(t, test.want, protocolOf(corev1.ServicePort{Name: test.name, AppProtocol: test.app}), test)

@@ -1,4 +1,4 @@
-// Package discovery finds out what runs in a cluster, so that nobody has to write it down: services, their endpoints, the pods with sidecars, and the rules that users have put there in Istio's words. What
+// Package discovery finds out what runs in a cluster, so that nobody has to write it down: services, their endpoints, the pods with sidecars, and the rules that users have put there in the words of Istio and the Gateway API. What
 // the owner of a run says is laid over it, and the control plane serves both as one configuration.
 //
 // [Build] is the heart, a pure function from what is there to what sidecars are told. [Informers] keep what is there in memory. [Rules] keep what the owner has said in a Secret, so that a
@@ -10,7 +10,7 @@
 // A control plane needs these permissions and no others; it creates and deletes nothing.
 //
 //   - In each namespace of applications: list and watch services, pods (core), endpointslices (discovery.k8s.io), and, where the API server has them, virtualservices, destinationrules, gateways and serviceentries
-//     (networking.istio.io).
+//     (networking.istio.io) and gateways, httproutes, grpcroutes and referencegrants (gateway.networking.k8s.io), of which those Gateways count whose class is [GatewayClass]; get the namespace itself, for its labels.
 //   - In its own namespace: list and watch pods; get and update the Secret named [names.Rules], and the Lease (coordination.k8s.io) named [names.Control]. Both have to be there, and may be empty.
 //   - In the cluster: create tokenreviews (authentication.k8s.io). What the API server has and its version is told to every account by the role system:discovery.
 package discovery

@@ -24,12 +24,13 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"meshtest.dev/meshtest/env/kube/names"
+	"meshtest.dev/meshtest/mesh"
 )
 
 // Source says where to look.
 type Source struct {
 	Client     kubernetes.Interface
-	Dynamic    dynamic.Interface             // for Istio's objects; may be nil when there are none
+	Dynamic    dynamic.Interface             // for objects of Istio and the Gateway API; may be nil when there are none
 	Istio      []schema.GroupVersionResource // as IstioKinds finds them
 	Discovery  Catalogue                     // says of kinds that come later; nil: none do
 	Namespaces map[string]string             // of applications: logical names by real ones
@@ -66,6 +67,32 @@ func IstioKinds(client Catalogue) ([]schema.GroupVersionResource, error) {
 	return nil, nil
 }
 
+// gatewayAPI is the group of the Gateway API's kinds.
+const gatewayAPI = "gateway.networking.k8s.io"
+
+// GatewayAPIKinds are those of the Gateway API's kinds that the mesh understands and the API server has, each in the newest version of it.
+func GatewayAPIKinds(client Catalogue) ([]schema.GroupVersionResource, error) {
+	var kinds []schema.GroupVersionResource
+	wanted := []string{"Gateway", "HTTPRoute", "GRPCRoute", "ReferenceGrant"}
+	for _, version := range []string{"v1", "v1beta1"} {
+		gv := schema.GroupVersion{Group: gatewayAPI, Version: version}
+		list, err := client.ServerResourcesForGroupVersion(gv.String())
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("asking the API server for %s: %w", gv, err)
+		}
+		for _, r := range list.APIResources {
+			if i := slices.Index(wanted, r.Kind); i >= 0 && !strings.Contains(r.Name, "/") {
+				wanted = slices.Delete(wanted, i, i+1)
+				kinds = append(kinds, gv.WithResource(r.Name))
+			}
+		}
+	}
+	return kinds, nil
+}
+
 // Informers keep what is there in memory, and say when it changes.
 type Informers struct {
 	source  Source
@@ -77,8 +104,9 @@ type Informers struct {
 	factories []factory              // from here on, changed by Run alone
 	handled   []cache.InformerSynced // of what has to be known at first
 
-	mu    sync.Mutex
-	istio map[schema.GroupVersionResource][]cache.SharedIndexInformer
+	mu     sync.Mutex
+	kinds  map[schema.GroupVersionResource][]cache.SharedIndexInformer // of Istio and the Gateway API
+	labels map[string]mesh.Labels                                      // of namespaces; nil: nobody asks for them
 }
 
 // lookAgain is how often the API server is asked for kinds that it did not have. Definitions that have just been installed are not all there at once.
@@ -92,7 +120,7 @@ type factory interface {
 
 // NewInformers prepares informers, which do nothing until Run.
 func NewInformers(source Source) (*Informers, error) {
-	i := &Informers{source: source, changed: make(chan struct{}, 1), synced: make(chan struct{}), istio: map[schema.GroupVersionResource][]cache.SharedIndexInformer{}}
+	i := &Informers{source: source, changed: make(chan struct{}, 1), synced: make(chan struct{}), kinds: map[schema.GroupVersionResource][]cache.SharedIndexInformer{}}
 	for namespace := range source.Namespaces {
 		f := i.factory(namespace)
 		i.services = append(i.services, f.Core().V1().Services().Informer())
@@ -116,7 +144,7 @@ func NewInformers(source Source) (*Informers, error) {
 	return i, nil
 }
 
-// followKind prepares to follow a kind of Istio's in all namespaces.
+// followKind prepares to follow a kind in all namespaces.
 func (i *Informers) followKind(kind schema.GroupVersionResource) error {
 	for namespace := range i.source.Namespaces {
 		f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(i.source.Dynamic, 0, namespace, nil)
@@ -125,7 +153,7 @@ func (i *Informers) followKind(kind schema.GroupVersionResource) error {
 			return err
 		}
 		i.factories = append(i.factories, f)
-		i.istio[kind] = append(i.istio[kind], informer)
+		i.kinds[kind] = append(i.kinds[kind], informer)
 	}
 	return nil
 }
@@ -161,19 +189,56 @@ func (i *Informers) notify() {
 
 // Run follows the cluster until ctx ends, and returns when nothing that it started is left.
 func (i *Informers) Run(ctx context.Context) {
-	i.start(ctx)
+	i.look(ctx)
 	if cache.WaitForCacheSync(ctx.Done(), i.handled...) {
 		close(i.synced)
 	}
 	for i.source.Discovery != nil && pause(ctx, lookAgain) {
-		if err := i.findKinds(); err != nil {
-			i.source.Log.Warn("looking for kinds that are new", "error", err)
-		}
-		i.start(ctx)
+		i.look(ctx)
 	}
 	<-ctx.Done()
 	for _, f := range i.factories {
 		f.Shutdown()
+	}
+}
+
+// look looks for what nobody tells: kinds that the API server did not have before, and labels of namespaces.
+func (i *Informers) look(ctx context.Context) {
+	if i.source.Discovery != nil {
+		if err := i.findKinds(); err != nil {
+			i.source.Log.Warn("looking for kinds that are new", "error", err)
+		}
+	}
+	i.findLabels(ctx)
+	i.start(ctx)
+}
+
+// findLabels reads the labels of namespaces, by which listeners of the Gateway API may choose routes. Whoever may do anything in a namespace can be allowed to read it, but not to watch it.
+func (i *Informers) findLabels(ctx context.Context) {
+	i.mu.Lock()
+	asked := slices.ContainsFunc(slices.Collect(maps.Keys(i.kinds)), func(kind schema.GroupVersionResource) bool { return kind.Group == gatewayAPI })
+	had := i.labels
+	i.mu.Unlock()
+	if !asked {
+		return
+	}
+	found := map[string]mesh.Labels{}
+	for _, name := range slices.Sorted(maps.Keys(i.source.Namespaces)) {
+		namespace, err := i.source.Client.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			if !apierrors.IsNotFound(err) && ctx.Err() == nil {
+				i.source.Log.Warn("reading the labels of a namespace", "namespace", name, "error", err)
+			}
+			found[name] = had[name]
+			continue
+		}
+		found[name] = namespace.Labels
+	}
+	i.mu.Lock()
+	i.labels = found
+	i.mu.Unlock()
+	if !maps.EqualFunc(had, found, func(a, b mesh.Labels) bool { return maps.Equal(a, b) }) {
+		i.notify()
 	}
 }
 
@@ -202,11 +267,15 @@ func (i *Informers) findKinds() error {
 	if err != nil {
 		return err
 	}
+	more, err := GatewayAPIKinds(i.source.Discovery)
+	if err != nil {
+		return err
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, kind := range kinds {
-		another := func(known schema.GroupVersionResource) bool { return known.Resource == kind.Resource }
-		if slices.ContainsFunc(slices.Collect(maps.Keys(i.istio)), another) {
+	for _, kind := range slices.Concat(kinds, more) {
+		another := func(known schema.GroupVersionResource) bool { return known.GroupResource() == kind.GroupResource() }
+		if slices.ContainsFunc(slices.Collect(maps.Keys(i.kinds)), another) {
 			continue // also in another version, which has the same objects
 		}
 		i.source.Log.Info("following a kind that is new", "kind", kind.String())
@@ -226,12 +295,20 @@ func (i *Informers) Changed() <-chan struct{} { return i.changed }
 // State is what is there now.
 func (i *Informers) State() State {
 	i.mu.Lock()
-	istio := slices.Concat(slices.Collect(maps.Values(i.istio))...)
+	var istio, gatewayAPIs []cache.SharedIndexInformer
+	for kind, informers := range i.kinds {
+		if kind.Group == gatewayAPI {
+			gatewayAPIs = append(gatewayAPIs, informers...)
+		} else {
+			istio = append(istio, informers...)
+		}
+	}
+	labels := i.labels
 	i.mu.Unlock()
 	return State{
-		Namespaces: i.source.Namespaces, System: i.source.System, Key: i.source.Key,
+		Namespaces: i.source.Namespaces, System: i.source.System, Key: i.source.Key, Labels: labels,
 		Services: stored[*corev1.Service](i.services), Slices: stored[*discoveryv1.EndpointSlice](i.slices),
-		Pods: stored[*corev1.Pod](i.pods), Istio: stored[*unstructured.Unstructured](istio),
+		Pods: stored[*corev1.Pod](i.pods), Istio: stored[*unstructured.Unstructured](istio), GatewayAPI: stored[*unstructured.Unstructured](gatewayAPIs),
 	}
 }
 

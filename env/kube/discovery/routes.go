@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/mesh/gatewayapi"
 	"meshtest.dev/meshtest/mesh/istio"
 )
 
@@ -20,13 +21,15 @@ const DefaultRouteName = "default"
 
 // isGateway reports whether a host stands for a Gateway.
 func isGateway(host string) bool {
-	_, _, is := istio.GatewayName(host)
-	return is
+	_, _, istios := istio.GatewayName(host)
+	_, _, theAPIs := gatewayapi.GatewayName(host)
+	return istios || theAPIs
 }
 
-// findRoutes compiles Istio's objects, lets what the owner says replace what they do, and gives every other port one route to itself.
+// findRoutes compiles the objects of Istio and the Gateway API, lets what the owner says replace what they do, and gives every other port one route to itself.
 func (b *builder) findRoutes() {
 	rules := b.compile()
+	b.addGatewayAPI(rules)
 	for host, s := range rules.Services {
 		b.out.Services[host] = overlaid(s, b.overlay.Services[host])
 	}
@@ -92,12 +95,7 @@ func worstOf(problems []istio.Problem) int {
 
 // documents are Istio's objects by age, as Istio orders what is bound to a gateway, in logical namespaces.
 func (b *builder) documents() []istio.Document {
-	var ours []*unstructured.Unstructured
-	for _, o := range sorted(b.state.Istio) {
-		if _, is := b.state.Namespaces[o.GetNamespace()]; is {
-			ours = append(ours, o)
-		}
-	}
+	ours := b.inNamespaces(b.state.Istio)
 	slices.SortStableFunc(ours, func(a, b *unstructured.Unstructured) int {
 		return a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time)
 	})
@@ -114,6 +112,16 @@ func (b *builder) documents() []istio.Document {
 	return docs
 }
 
+// inNamespaces are the objects in the namespaces of applications, in a stable order.
+func (b *builder) inNamespaces(objects []*unstructured.Unstructured) (ours []*unstructured.Unstructured) {
+	for _, o := range sorted(objects) {
+		if _, is := b.state.Namespaces[o.GetNamespace()]; is {
+			ours = append(ours, o)
+		}
+	}
+	return ours
+}
+
 // document is an object as its author would have written it: without what the API server has added.
 func (b *builder) document(o *unstructured.Unstructured) (*yaml.Node, error) {
 	written := map[string]any{
@@ -123,6 +131,11 @@ func (b *builder) document(o *unstructured.Unstructured) (*yaml.Node, error) {
 	if spec, there := o.Object["spec"]; there {
 		written["spec"] = spec
 	}
+	return nodeOf(written)
+}
+
+// nodeOf is an object as a document.
+func nodeOf(written map[string]any) (*yaml.Node, error) {
 	text, err := json.Marshal(written)
 	if err != nil {
 		return nil, fmt.Errorf("reading it: %w", err)

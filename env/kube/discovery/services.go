@@ -58,19 +58,25 @@ func portsOf(ports []corev1.ServicePort) (all []mesh.Port) {
 	return all
 }
 
-// protocolOf says how the bytes of a port are understood, by Istio's rule: by appProtocol, else by the port's name up to its first hyphen. HTTP/2 and gRPC are carried as bytes until
-// sidecars speak them, and so is whatever is not known.
+// protocols are the words that say how the bytes of a port are understood, Kubernetes' own among them. As in Istio, gRPC-Web is HTTP, and TLS that the application itself speaks is carried as it is.
+var protocols = map[string]mesh.Protocol{
+	"http": mesh.HTTP, "http2": mesh.HTTP2, "grpc": mesh.GRPC, "grpc-web": mesh.HTTP, "https": mesh.TLS, "tls": mesh.TLS,
+	"kubernetes.io/ws": mesh.HTTP, "kubernetes.io/wss": mesh.TLS, "kubernetes.io/h2c": mesh.HTTP2,
+}
+
+// protocolOf says how the bytes of a port are understood, by Istio's rule: by appProtocol, else by the port's name up to its first hyphen. What is not known is carried as bytes.
 func protocolOf(p corev1.ServicePort) mesh.Protocol {
-	word := p.Name
+	word := strings.ToLower(p.Name)
 	if p.AppProtocol != nil {
-		word = *p.AppProtocol
+		word = strings.ToLower(*p.AppProtocol)
 	}
-	switch word, _, _ := strings.Cut(strings.ToLower(word), "-"); word {
-	case "http", "kubernetes.io/ws":
-		return mesh.HTTP
-	default:
-		return mesh.TCP
+	if web := "grpc-web"; strings.HasPrefix(word, web) {
+		word = web
 	}
+	if protocols[word] == "" {
+		word, _, _ = strings.Cut(word, "-")
+	}
+	return cmp.Or(protocols[word], mesh.TCP)
 }
 
 // addresses are the virtual IPs of a Service; a headless one has none.

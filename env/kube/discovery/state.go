@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"meshtest.dev/meshtest/env/kube/names"
+	"meshtest.dev/meshtest/mesh"
 )
 
 // State is what is there: the objects of the run's namespaces, in any order. Nobody changes them.
@@ -23,6 +24,9 @@ type State struct {
 	Slices   []*discoveryv1.EndpointSlice
 	Pods     []*corev1.Pod
 	Istio    []*unstructured.Unstructured // VirtualServices, DestinationRules, Gateways, ServiceEntries
+
+	GatewayAPI []*unstructured.Unstructured // Gateways, HTTPRoutes, GRPCRoutes, ReferenceGrants
+	Labels     map[string]mesh.Labels       // of namespaces, by their real names; those of a Namespace that could not be read are missing
 }
 
 // key names an object in its namespace.

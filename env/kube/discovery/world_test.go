@@ -41,7 +41,11 @@ func state(objects ...any) State {
 		case *corev1.Pod:
 			s.Pods = append(s.Pods, o)
 		case *unstructured.Unstructured:
-			s.Istio = append(s.Istio, o)
+			if o.GroupVersionKind().Group == gatewayAPI {
+				s.GatewayAPI = append(s.GatewayAPI, o)
+			} else {
+				s.Istio = append(s.Istio, o)
+			}
 		default:
 			panic(fmt.Sprintf("%T", o))
 		}

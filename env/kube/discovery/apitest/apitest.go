@@ -44,6 +44,7 @@ func New(system string, objects ...runtime.Object) *API {
 	for i, kind := range []string{"VirtualServiceList", "DestinationRuleList", "GatewayList", "ServiceEntryList"} {
 		kinds[Istio[i]] = kind
 	}
+	kinds[schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}] = "HTTPRouteList"
 	a := &API{
 		Clientset: fake.NewClientset(append(objects, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: names.Rules}})...),
 		Dynamic:   dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), kinds), Watched: make(chan string, 1000),

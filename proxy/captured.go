@@ -25,6 +25,7 @@ type captured struct {
 	inbound map[uint16]*role         // by the application's port
 	address map[netip.AddrPort]*role // of services, by their addresses
 	http    map[uint16]*role         // of ports at which any service speaks HTTP
+	tls     map[uint16]*role         // of ports at which any service speaks TLS of its own
 	refuse  bool                     // what is not known is refused
 	beyond  *destination             // what is not known, when it is passed through
 }
@@ -48,6 +49,9 @@ func (c *config) role(at place, dst netip.AddrPort) *role {
 		if r := all.http[dst.Port()]; r != nil {
 			return r
 		}
+		if r := all.tls[dst.Port()]; r != nil {
+			return r
+		}
 	}
 	return rest
 }
@@ -59,7 +63,7 @@ func (c *compiler) capture(in *mesh.Inbound) {
 		c.errs = append(c.errs, errors.New("traffic is to be captured, and here is no telling where it was going"))
 		return
 	}
-	all := &captured{inbound: map[uint16]*role{}, address: map[netip.AddrPort]*role{}, http: map[uint16]*role{}}
+	all := &captured{inbound: map[uint16]*role{}, address: map[netip.AddrPort]*role{}, http: map[uint16]*role{}, tls: map[uint16]*role{}}
 	c.next.captured = all
 	switch in.Unknown {
 	case "", mesh.PassThrough:
@@ -102,22 +106,26 @@ func (c *compiler) captureOutbound(in *mesh.Inbound) {
 		service := c.next.snapshot.Services[host]
 		for _, p := range service.Ports {
 			tcp := !p.Protocol.IsHTTP()
+			if p.Protocol == mesh.TLS && all.tls[uint16(p.Number)] == nil {
+				all.tls[uint16(p.Number)] = &role{way: capturedOutWay, tcp: true, sniffs: true, port: p.Number, captured: all}
+			}
 			if !tcp && all.http[uint16(p.Number)] == nil {
 				all.http[uint16(p.Number)] = &role{way: capturedOutWay, edge: in.Trusted, port: p.Number, unrouted: unknown, captured: all}
 			}
-			c.captureAddresses(in, service, p.Number, tcp)
+			c.captureAddresses(in, service, p)
 		}
 	}
 }
 
 // captureAddresses takes traffic to a service's own addresses.
-func (c *compiler) captureAddresses(in *mesh.Inbound, service *mesh.Service, port int, tcp bool) {
+func (c *compiler) captureAddresses(in *mesh.Inbound, service *mesh.Service, p mesh.Port) {
+	port := p.Number
 	if len(service.Addresses) == 0 {
 		return
 	}
 	r := &role{way: capturedOutWay, edge: in.Trusted, host: service.Host, port: port, table: c.next.router.Table(service.Host, port), captured: c.next.captured}
-	if tcp {
-		r.way, r.tcp = outboundWay, true
+	if !p.Protocol.IsHTTP() {
+		r.way, r.tcp, r.sniffs = outboundWay, true, p.Protocol == mesh.TLS
 	} else {
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(service.Host)}, "", 0)
 	}
@@ -170,6 +178,11 @@ func (s *stream) routeCaptured() {
 
 // directOnward finds out whether a captured connection of which nothing is known goes on to where it was going, or why not.
 func (s *stream) directOnward() (refused string) {
+	if s.serverName != "" {
+		if table := s.cfg.router.TableOn([]byte(s.serverName), s.role.port); table != nil {
+			return s.routeTCP(table)
+		}
+	}
 	if s.role.way == capturedOutWay && s.role.captured.refuse {
 		return s.blackHole()
 	}

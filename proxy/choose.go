@@ -57,11 +57,14 @@ func (s *stream) hashCookie(c *mesh.HashCookie) (hash uint64, ok bool) {
 	if value := route.Cookie(&s.req, c.Name); value != nil {
 		return upstream.HashOf(value), true
 	}
-	if c.TTL <= 0 {
+	if c.TTL <= 0 && !c.Session {
 		return 0, false
 	}
 	value := strconv.FormatUint(rand.Uint64(), 16) // an identifier, and no decision
-	cookie := c.Name + "=" + value + "; Max-Age=" + strconv.Itoa(int(c.TTL.Seconds()))
+	cookie := c.Name + "=" + value
+	if c.TTL > 0 {
+		cookie += "; Max-Age=" + strconv.Itoa(int(c.TTL.Seconds()))
+	}
 	if c.Path != "" {
 		cookie += "; Path=" + c.Path
 	}

@@ -307,7 +307,7 @@ func (c *compiler) gateway(at place, r *role) {
 	port := service.Ports[i]
 	r.redirect = port.Redirect
 	if port.TLS == nil || port.TLS.Mode == mesh.Passthrough {
-		return
+		return // it is of protocol TLS, and goes on as it is
 	}
 	if c.prev != nil {
 		if had := c.prev.roles[at]; had != nil && had.speaks == port.TLS {

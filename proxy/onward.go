@@ -46,7 +46,9 @@ func (s *stream) aim(arm *route.Arm) bool {
 func (s *stream) goTo(d *destination, port int) (ok bool) {
 	c := s.c
 	to := somewhere{address: c.dst}
-	if !c.dst.IsValid() {
+	if !c.dst.IsValid() && s.serverName != "" {
+		to = somewhere{host: s.serverName, port: port}
+	} else if !c.dst.IsValid() {
 		host, number, _ := bytes.Cut(s.req.Host(), []byte(":"))
 		if bytes.HasPrefix(host, []byte("[")) { // an IPv6 address
 			host, number, _ = bytes.Cut(s.req.Host()[1:], []byte("]"))

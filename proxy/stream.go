@@ -49,15 +49,16 @@ type stream struct {
 	preface   []byte        // what came is not HTTP/1.1 but the beginning of HTTP/2
 
 	// What the request is.
-	key     string // the caller's bytes, or scratch
-	peer    []byte // who sends it, as his sidecar says; at the workload's side
-	grpc    bool   // it is a call of gRPC
-	minted  bool   // the caller sent none
-	trusted bool   // the caller showed the run's token
-	table   *route.Table
-	hit     route.Hit
-	dest    *destination
-	chosen  *upstream.Endpoint
+	key        string // the caller's bytes, or scratch
+	serverName string // that a connection of TLS asks for, if it was looked for
+	peer       []byte // who sends it, as his sidecar says; at the workload's side
+	grpc       bool   // it is a call of gRPC
+	minted     bool   // the caller sent none
+	trusted    bool   // the caller showed the run's token
+	table      *route.Table
+	hit        route.Hit
+	dest       *destination
+	chosen     *upstream.Endpoint
 
 	// What it may take.
 	timeout  time.Duration // of all attempts together; 0: whatever
@@ -148,6 +149,7 @@ func (s *stream) forget() {
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
+	s.serverName = ""
 	s.key, s.peer, s.grpc, s.minted, s.trusted = "", nil, false, false, false
 	s.timeout, s.perTry, s.deadline, s.retry, s.retryOn = 0, 0, false, nil, route.RetryOn{}
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil

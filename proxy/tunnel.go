@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
@@ -54,6 +55,9 @@ func (c *conn) carryTCP(cfg *config) {
 
 func (s *stream) tunnelTCP() {
 	c := s.c
+	if s.role.sniffs {
+		s.serverName = s.sniff()
+	}
 	if refused := s.directTCP(); refused != "" {
 		c.srv.count.refused.with(refused).Inc()
 		return
@@ -90,12 +94,18 @@ func (s *stream) directTCP() (refused string) {
 	case s.role.refused:
 		return s.blackHole()
 	}
-	s.hit = s.role.table.Lookup(&s.req) // an empty request: only rules that ask nothing of it take it
+	return s.routeTCP(s.role.table)
+}
+
+// routeTCP finds the rule and the endpoint for a connection.
+func (s *stream) routeTCP(table *route.Table) (refused string) {
+	s.table = table
+	s.hit = table.LookupTLS(s.serverName)
 	rule := s.hit.Rule
 	if rule == nil || len(rule.Arms) == 0 {
 		return ReasonNoDestination
 	}
-	arm := &rule.Arms[rule.Choose(s.seed(), &s.req, s.key)]
+	arm := &rule.Arms[rule.Choose(s.seed(), nil, s.key)]
 	s.dest = s.cfg.destinations[arm]
 	if s.dest.group == nil {
 		return ReasonNoDestination

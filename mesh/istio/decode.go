@@ -12,6 +12,8 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"meshtest.dev/meshtest/mesh/document"
 )
 
 // honoured lists, for each of Istio's messages, the fields that mesh rules can carry out. A message that is not listed is honoured as a whole.
@@ -47,6 +49,9 @@ var insteadOf = map[string]string{
 	"portLevelSettings": "the policy of the host, which holds for all its ports",
 	"retryBudget":       "retries of the routes, and maxRetries",
 }
+
+// Short names for what all readers of documents share.
+var join, index, resolve, kindName = document.Join, document.Index, document.Resolve, document.KindName
 
 // decoder reads one document and remembers where everything stands.
 type decoder struct {
@@ -274,33 +279,3 @@ func enumNames(e protoreflect.EnumDescriptor) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// resolve follows aliases to what they stand for. Documents come from a loader that bounds their size with aliases expanded.
-func resolve(n *yaml.Node) *yaml.Node {
-	for i := 0; n.Kind == yaml.AliasNode && n.Alias != nil && i < 100; i++ {
-		n = n.Alias
-	}
-	return n
-}
-
-func kindName(n *yaml.Node) string {
-	switch {
-	case n.Kind == yaml.MappingNode:
-		return "a mapping"
-	case n.Kind == yaml.SequenceNode:
-		return "a list"
-	case n.Tag == "!!null":
-		return "nothing"
-	default:
-		return strconv.Quote(n.Value)
-	}
-}
-
-func join(path, field string) string {
-	if path == "" {
-		return field
-	}
-	return path + "." + field
-}
-
-func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }

@@ -7,13 +7,20 @@
 // # How a request is matched
 //
 //   - Rules are tried in the table's order, the matches of a rule in theirs; the first that holds wins. All conditions of a match must hold.
-//   - The path is the normalised one, without the query. Prefixes are prefixes of the string, not of its segments, as in Istio. IgnorePathCase folds ASCII letters in exact and prefix
-//     tests; a regular expression says (?i) itself.
-//   - The authority is compared as sent, port included and case-sensitively, as in Istio.
+//   - The path is the normalised one, without the query. Prefixes are prefixes of the string, as in Istio; only PathPrefix is one of its elements, as in HTTPRoute. IgnorePathCase folds ASCII letters in
+//     exact and prefix tests; a regular expression says (?i) itself.
+//   - The authority is compared as sent, port included and case-sensitively, as in Istio. Hosts compares the name in it alone, in any case; where what follows the colon is no port, there is no name.
 //   - A header that occurs several times has one value: all of them in order, joined by a comma without a space, as in Envoy.
 //   - A query parameter is compared as sent, without decoding, and the first of several counts, as in Envoy.
 //   - WithoutHeaders holds when no listed test does; in particular when the header is missing.
-//   - SourceLabels and Port do not depend on the request: a match whose SourceLabels or Port are not those of the caller and the table can never hold here, and is not tried.
+//   - SourceLabels, SourceNamespace and Port do not depend on the request: a match that wants others than those of the caller and the table can never hold here, and is not tried.
+//   - A connection of which no requests are understood ([Table.LookupTLS]) satisfies the matches that test nothing but its server name, the caller and the port; a request satisfies none that tests a server name.
+//
+// # What the winner does
+//
+// CORS is asked first: a preflight may be answered before anything else happens. A rule then redirects, answers, or chooses an arm of its split; an arm that leads nowhere has the status with which it refuses.
+// What is sent on goes with the path of [Hit.AppendPath] and the arm's edits, and a copy of that to each mirror that draws it. All of it is resolved when a table is compiled, and nothing is allocated for a
+// request but by a rewrite by a regular expression.
 package route
 
 // Request is what the router sees of a request. *http1.Head is one.

@@ -31,7 +31,6 @@ type Group struct {
 	Load           *Load
 
 	access
-	opts     *Options
 	roster   *roster
 	balancer balancer
 	hash     *mesh.HashPolicy
@@ -59,7 +58,7 @@ type Destination struct {
 func (ps *Pools) NewGroup(d Destination) (*Group, error) {
 	policy := d.Policy
 	g := &Group{
-		ConnectTimeout: cmp.Or(policy.ConnectTimeout, mesh.DefaultConnectTimeout), Load: ps.Load(d.Name), opts: &ps.opts,
+		ConnectTimeout: cmp.Or(policy.ConnectTimeout, mesh.DefaultConnectTimeout), Load: ps.Load(d.Name),
 		hash: policy.Hash, warmup: policy.Warmup, outlier: newDetector(policy.Outlier),
 	}
 	var err error
@@ -86,9 +85,9 @@ func (ps *Pools) NewGroup(d Destination) (*Group, error) {
 }
 
 // newLone makes a group of one endpoint that nobody else knows.
-func newLone(e mesh.Endpoint, p *Pool, o *Options) *Group {
-	g := &Group{ConnectTimeout: mesh.DefaultConnectTimeout, Load: &Load{}, opts: o, roster: &roster{}, balancer: leastRequest}
-	g.add(e, p)
+func newLone(e mesh.Endpoint, by access) *Group {
+	g := &Group{ConnectTimeout: mesh.DefaultConnectTimeout, access: by, roster: &roster{}, balancer: leastRequest}
+	g.add(e, by.newPool(mesh.HostPort(e.Address, e.Port)))
 	g.Endpoints[0].state = &member{}
 	return g
 }

@@ -332,7 +332,7 @@ func TestHTTP2AndTheEndOfConnections(t *testing.T) {
 	close(s.release)
 	require.NoError(t, finish(held[0]), "what is in flight finishes on a retired connection")
 	held[0].Put()
-	require.Eventually(t, func() bool { return g.account.empty() }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 10*time.Second, time.Millisecond)
 }
 
 func TestHTTP2ConnectionsDieUnderLoad(t *testing.T) {
@@ -473,5 +473,5 @@ func TestPoolsCloseWhatIsOpen(t *testing.T) {
 		require.Error(t, finish(c))
 		c.Discard()
 	}
-	require.True(t, g.account.empty())
+	require.Zero(t, ps.Destinations()[0].Connections)
 }

@@ -54,13 +54,6 @@ const patience = 8
 
 func newAccount(name string) *account { return &account{name: name, pools: map[*Pool]struct{}{}} }
 
-// empty reports whether nothing is counted.
-func (a *account) empty() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.open == 0 && a.waiting.n == 0 && a.requests.Load() == 0 && a.retries.Load() == 0
-}
-
 // overflow counts and returns an overflow.
 func (a *account) overflow(o Overflow) error {
 	a.overflows[o].Add(1)

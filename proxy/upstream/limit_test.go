@@ -321,6 +321,7 @@ func TestRetriesInFlight(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T, ps *Pools, l *lines) {
 		g := connecting(t, ps, limited(mesh.ConnectionPool{MaxRetries: 2}), "10.0.0.1:80")
+		connect(t, g).Put()
 		budget := &mesh.RetriesBudget{Percent: 100, MinConcurrency: 1}
 		require.NoError(t, g.BeginRetry(budget))
 		require.ErrorIs(t, g.BeginRetry(budget), TooManyRetries, "the budget")
@@ -352,6 +353,33 @@ func TestRefusedConnectionsMakeRoom(t *testing.T) {
 		synctest.Wait()
 		require.NotNil(t, b.conn)
 		b.conn.Put()
+	})
+}
+
+// TestSomewhereElseCounts: a destination that leads wherever a request says has limits too.
+func TestSomewhereElseCounts(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, ps *Pools, l *lines) {
+		g := connecting(t, ps, limited(mesh.ConnectionPool{MaxConnections: 2}))
+		one, other := g.NewLone(mesh.Endpoint{Address: "10.0.0.1", Port: 80}), g.NewLone(mesh.Endpoint{Address: "10.0.0.2", Port: 80})
+		a, b := connect(t, one), connect(t, other)
+		c := seek(t.Context(), one, 0, Want{})
+		require.False(t, c.done)
+		b.Put()
+		synctest.Wait()
+		require.NotNil(t, c.conn, "what the other one does not use makes way")
+		ps.Retain(nil)
+		require.Equal(t, 2, ps.Destinations()[0].Connections)
+		a.Put()
+		require.Same(t, a, take(t, one, Want{}))
+		a.Put()
+		c.conn.Put()
+		one.Close()
+		other.Close()
+		free := ps.NewLone(mesh.Endpoint{Address: "10.0.0.3", Port: 80})
+		connect(t, free).Put()
+		require.Len(t, ps.Destinations(), 1)
+		free.Close()
 	})
 }
 

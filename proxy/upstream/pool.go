@@ -383,18 +383,6 @@ func (p *Pool) dial(ctx context.Context, timeout time.Duration, w *Want, shared 
 	return c, nil
 }
 
-// Get takes the connection that was used last; nil when there is none that lives. A sure one is looked at however short it lay unused.
-func (p *Pool) Get(sure bool) *Conn { return p.take(&Group{}, &Want{Sure: sure}) }
-
-// Dial makes a new connection, within the context, whatever the limits are.
-func (p *Pool) Dial(ctx context.Context) (*Conn, error) {
-	a := p.account
-	a.mu.Lock()
-	a.count(p)
-	a.mu.Unlock()
-	return p.dial(ctx, mesh.DefaultConnectTimeout, &Want{}, false)
-}
-
 // Put is c.Put.
 func (p *Pool) Put(c *Conn) { c.Put() }
 

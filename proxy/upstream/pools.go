@@ -53,6 +53,8 @@ type access struct {
 	account   *account
 	transport *transport
 	limits    mesh.ConnectionPool
+	opts      *Options
+	all       *muxes
 }
 
 // NewPools returns pools without connections.
@@ -85,7 +87,7 @@ func (ps *Pools) newAccess(d Destination) (access, error) {
 	if d.Subset != "" {
 		name += "/" + d.Subset
 	}
-	return access{serial: ps.serial.Add(1), account: ps.account(name), transport: t, limits: d.Policy.Pool}, nil
+	return access{serial: ps.serial.Add(1), account: ps.account(name), transport: t, limits: d.Policy.Pool, opts: &ps.opts, all: ps.all}, nil
 }
 
 func (ps *Pools) account(name string) *account {
@@ -106,15 +108,15 @@ func (ps *Pools) pool(address string, by *access) *Pool {
 	key := poolKey{by.account, by.transport.key, address}
 	p := ps.pools[key]
 	if p == nil {
-		p = ps.newPool(address, by)
+		p = by.newPool(address)
 		p.retired = ps.closed
 		ps.pools[key] = p
 	}
 	return p
 }
 
-func (ps *Pools) newPool(address string, by *access) *Pool {
-	p := &Pool{Address: address, opts: &ps.opts, account: by.account, transport: by.transport, all: ps.all}
+func (by *access) newPool(address string) *Pool {
+	p := &Pool{Address: address, opts: by.opts, account: by.account, transport: by.transport, all: by.all}
 	if by.transport.security != nil {
 		p.sessions = tls.NewLRUClientSessionCache(maxSessions)
 	}
@@ -123,11 +125,6 @@ func (ps *Pools) newPool(address string, by *access) *Pool {
 
 // maxSessions is how many TLS sessions with an endpoint are kept, one for each server name.
 const maxSessions = 8
-
-// Pool gives the pool of an address to which plain HTTP/1.1 is spoken on behalf of nobody in particular.
-func (ps *Pools) Pool(address string) *Pool {
-	return ps.pool(address, &access{account: ps.account(""), transport: plaintext})
-}
 
 // Load gives what is in flight to a destination, by any name that outlives configurations.
 func (ps *Pools) Load(name string) *Load {
@@ -141,30 +138,29 @@ func (ps *Pools) Load(name string) *Load {
 	return l
 }
 
-// NewLone makes a group of one endpoint, with connections that nobody else uses and no Stats tell. Whoever made it closes it.
+// NewLone makes a group of one endpoint, with plain connections that nobody else uses, under no limits, and no Stats tell. Whoever made it closes it.
 func (ps *Pools) NewLone(e mesh.Endpoint) *Group {
-	by := access{serial: ps.serial.Add(1), account: newAccount(""), transport: plaintext}
-	g := newLone(e, ps.newPool(mesh.HostPort(e.Address, e.Port), &by), &ps.opts)
-	g.access = by
+	g := newLone(e, access{serial: ps.serial.Add(1), account: newAccount(""), transport: plaintext, opts: &ps.opts, all: ps.all})
+	g.Load = &Load{}
 	return g
+}
+
+// NewLone makes a group of one endpoint that a destination leads to although it is not among its own, because somebody else says where to go (mesh.Original). It is connected to as the destination's
+// are, and counts as one of them where they are limited, but nobody else uses the connections and no Stats tell. Whoever made it closes it.
+func (g *Group) NewLone(e mesh.Endpoint) *Group {
+	lone := newLone(e, g.access)
+	lone.Load, lone.ConnectTimeout = g.Load, g.ConnectTimeout
+	return lone
 }
 
 // Retain retires every pool that is not in use any more: its idle connections are closed, and the others when their requests end.
 func (ps *Pools) Retain(used map[*Pool]bool) {
 	ps.mu.Lock()
 	var retired []*Pool
-	needed := map[*account]bool{}
 	for key, p := range ps.pools {
-		if used[p] {
-			needed[p.account] = true
-			continue
-		}
-		retired = append(retired, p)
-		delete(ps.pools, key)
-	}
-	for name, a := range ps.accounts {
-		if !needed[a] && a.empty() {
-			delete(ps.accounts, name)
+		if !used[p] {
+			retired = append(retired, p)
+			delete(ps.pools, key)
 		}
 	}
 	ps.mu.Unlock()

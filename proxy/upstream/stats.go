@@ -52,14 +52,16 @@ func (ps *Pools) Stats() []Stats {
 	return stats
 }
 
-// Destinations tells the state of all destinations, by name.
+// Destinations tells the state of all destinations that were ever connected to, by name.
 func (ps *Pools) Destinations() []DestinationStats {
 	ps.mu.Lock()
 	all := slices.Collect(maps.Values(ps.accounts))
 	ps.mu.Unlock()
-	stats := make([]DestinationStats, len(all))
-	for i, a := range all {
-		stats[i] = a.stats()
+	var stats []DestinationStats
+	for _, a := range all {
+		if s, ok := a.stats(); ok {
+			stats = append(stats, s)
+		}
 	}
 	slices.SortFunc(stats, func(a, b DestinationStats) int { return cmp.Compare(a.Name, b.Name) })
 	return stats
@@ -85,7 +87,7 @@ func (p *Pool) stats() Stats {
 	return s
 }
 
-func (a *account) stats() DestinationStats {
+func (a *account) stats() (s DestinationStats, used bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return DestinationStats{
@@ -93,5 +95,5 @@ func (a *account) stats() DestinationStats {
 		CxOverflow:      a.overflows[TooManyConnections].Load(),
 		PendingOverflow: a.overflows[TooManyPending].Load() + a.overflows[TooManyRequests].Load(),
 		RetryOverflow:   a.overflows[TooManyRetries].Load(),
-	}
+	}, a.serial > 0
 }

@@ -109,7 +109,11 @@ func (p *Pool) learn(multiplexed bool) {
 
 // multiplex makes a connection one of HTTP/2, and gives its first stream.
 func (p *Pool) multiplex(sock *socket.Conn, name string) (*Conn, error) {
-	m := &mux{client: http2.NewClient(sock, http2.ClientOptions{Limits: p.opts.Limits}), name: name, born: p.opts.Now()}
+	o := http2.ClientOptions{Limits: p.opts.Limits}
+	if p.transport.security != nil {
+		o.Scheme = "https"
+	}
+	m := &mux{client: http2.NewClient(sock, o), name: name, born: p.opts.Now()}
 	p.mu.Lock()
 	c, err := p.openStream(m)
 	if err == nil {

@@ -24,6 +24,7 @@ import (
 // h2Server is x/net's server of HTTP/2, without TLS or with it. It answers /hold only when it is told to, and everything else at once.
 type h2Server struct {
 	address string
+	secure  bool
 	made    atomic.Int64 // connections
 	held    atomic.Int64 // requests for /hold that have arrived
 	release chan struct{}
@@ -36,7 +37,7 @@ func serveH2(t testing.TB, server *http2.Server, config *tls.Config) *h2Server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &h2Server{address: l.Addr().String(), release: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	s := &h2Server{address: l.Addr().String(), secure: config != nil, release: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -96,6 +97,10 @@ func (s *h2Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+	if s.secure && r.TLS == nil { // x/net tells of TLS when the scheme says so, too
+		http.Error(w, "the scheme is not https", http.StatusBadRequest)
+		return
 	}
 	w.Header().Set("Content-Length", "2")
 	_, _ = io.WriteString(w, "ok")

@@ -173,3 +173,47 @@ func TestGatewaySpeaksTLS(t *testing.T) {
 	require.Equal(t, 301, resp.StatusCode)
 	require.Contains(t, resp.Header.Get("location"), "https://")
 }
+
+// An upstream that speaks HTTP/2 is spoken to so, whatever the caller speaks; trailers arrive at those who can have them.
+func TestUpstreamsOfHTTP2(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "grpc-status")
+		fmt.Fprintf(w, "%s %s %s", r.Proto, r.URL.Path, body)
+		w.Header().Set("grpc-status", "0")
+	})}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(l) }()
+	t.Cleanup(func() { srv.Close(); <-served })
+
+	r := newRig(t, nil)
+	host := r.service("backend", mesh.HTTP2, map[string][]string{"v1": {l.Addr().String()}})
+	at := r.outbound(host, mesh.HTTP2)
+	r.apply()
+	c := call(t, at)
+	for range 3 {
+		c.say("POST /one HTTP/1.1\r\nHost: b\r\nContent-Length: 5\r\n\r\nthree")
+		_, body := c.reply("POST")
+		require.Equal(t, "HTTP/2.0 /one three", body)
+	}
+	two := priorKnowledge(t)
+	var all sync.WaitGroup
+	for i := range 60 {
+		all.Go(func() {
+			body := strings.Repeat("x", i*1000)
+			resp, err := two.Post("http://"+at+"/two", "text/plain", strings.NewReader(body))
+			require.NoError(t, err)
+			got, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			resp.Body.Close()
+			require.Equal(t, "HTTP/2.0 /two "+body, string(got))
+			require.Equal(t, "0", resp.Trailer.Get("grpc-status"))
+		})
+	}
+	all.Wait()
+}

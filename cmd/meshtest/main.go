@@ -132,7 +132,7 @@ new version step by step, judges the version on evidence, promotes it or rolls i
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(runCommand(s), validateCommand(s), explainCommand(s), reportCommand(s), healCommand(s), envCommand(s), injectCommand(s), schemaCommand(s), versionCommand(s), graphCommand(s))
+	root.AddCommand(runCommand(s), validateCommand(s), explainCommand(s), whyCommand(s), reportCommand(s), healCommand(s), envCommand(s), injectCommand(s), schemaCommand(s), versionCommand(s), graphCommand(s))
 	return root
 }
 

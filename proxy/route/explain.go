@@ -131,7 +131,7 @@ type CORSSeen struct {
 // EndpointSeen is one endpoint of an arm.
 type EndpointSeen struct {
 	Instance string      `json:"instance"`
-	Address  string      `json:"address"` // host:port
+	Address  string      `json:"address,omitempty"` // host:port; empty: nobody knows it yet
 	Version  string      `json:"version,omitempty"`
 	Health   mesh.Health `json:"health"`
 }
@@ -316,7 +316,11 @@ func (a *Arm) endpointsSeen(snapshot *mesh.Snapshot) []EndpointSeen {
 		if health == "" {
 			health = mesh.Healthy
 		}
-		seen = append(seen, EndpointSeen{Instance: e.Instance, Address: mesh.HostPort(e.Address, e.Port), Version: e.Version(), Health: health})
+		one := EndpointSeen{Instance: e.Instance, Version: e.Version(), Health: health}
+		if e.Port != 0 { // of a plan, only an environment knows it
+			one.Address = mesh.HostPort(e.Address, e.Port)
+		}
+		seen = append(seen, one)
 	}
 	return seen
 }

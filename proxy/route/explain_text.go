@@ -148,7 +148,7 @@ func (x Explanation) writeSplit(b *strings.Builder) {
 			b.WriteString("    no endpoints\n")
 		}
 		for _, e := range a.Endpoints {
-			fmt.Fprintf(b, "    %s at %s, %s\n", e.Instance, e.Address, e.Health)
+			fmt.Fprintf(b, "    %s, %s\n", e.name(), e.Health)
 		}
 	}
 	if x.Authority != "" {
@@ -163,6 +163,16 @@ func (x Explanation) writeSplit(b *strings.Builder) {
 		if m.Missing != "" {
 			fmt.Fprintf(b, "    %s\n", m.Missing)
 		}
+	}
+}
+
+// name is that of the instance, with its address when it says more.
+func (e EndpointSeen) name() string {
+	switch e.Address {
+	case "", e.Instance:
+		return e.Instance
+	default:
+		return e.Instance + " at " + e.Address
 	}
 }
 

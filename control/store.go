@@ -170,7 +170,12 @@ func references(value any) []key {
 		reach(r.Host, r.Port)
 		for _, route := range r.Routes {
 			for _, d := range route.Split {
-				reach(d.Host, d.Port)
+				if d.Refuse == 0 {
+					reach(d.Host, d.Port)
+				}
+			}
+			for _, m := range route.Mirrors {
+				reach(m.Host, m.Port)
 			}
 		}
 	case *mesh.Inbound:

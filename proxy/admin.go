@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -63,7 +64,48 @@ type Dump struct {
 
 func (s *Server) dump() Dump {
 	c := s.config.Load()
-	return Dump{Instance: s.opts.Workload.Instance, Generation: c.generation, Snapshot: c.snapshot}
+	return Dump{Instance: s.opts.Workload.Instance, Generation: c.generation, Snapshot: withoutKeys(c.snapshot)}
+}
+
+// hidden takes the place of what only those may see who have it already.
+const hidden = "(hidden)"
+
+// withoutKeys is a configuration whose private keys are hidden; what has none is shared.
+func withoutKeys(s *mesh.Snapshot) *mesh.Snapshot {
+	out := s.Clone()
+	for host, had := range s.Services {
+		svc := *had
+		svc.Traffic = policyWithoutKey(svc.Traffic)
+		svc.Subsets = slices.Clone(svc.Subsets)
+		for i, subset := range svc.Subsets {
+			if subset.Traffic != nil {
+				policy := policyWithoutKey(*subset.Traffic)
+				svc.Subsets[i].Traffic = &policy
+			}
+		}
+		svc.Ports = slices.Clone(svc.Ports)
+		for i, p := range svc.Ports {
+			if p.TLS != nil {
+				t := *p.TLS
+				t.Certificates = slices.Clone(t.Certificates)
+				for j := range t.Certificates {
+					t.Certificates[j].PrivateKey = hidden
+				}
+				svc.Ports[i].TLS = &t
+			}
+		}
+		out.Services[host] = &svc
+	}
+	return out
+}
+
+func policyWithoutKey(p mesh.TrafficPolicy) mesh.TrafficPolicy {
+	if p.TLS != nil && p.TLS.PrivateKey != "" {
+		t := *p.TLS
+		t.PrivateKey = hidden
+		p.TLS = &t
+	}
+	return p
 }
 
 // Clusters is the answer to /clusters.

@@ -55,3 +55,22 @@ func TestAdmin(t *testing.T) {
 	code, _ = ask(http.MethodGet, "/ready")
 	require.Equal(t, 503, code)
 }
+
+// What is told of the configuration has no private keys in it.
+func TestConfigDumpHidesKeys(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {"127.0.0.1:1"}})
+	chain, key := selfSigned(t, "backend")
+	svc := r.snapshot.Services[host]
+	svc.Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Chain: chain, PrivateKey: key}}}
+	policy := mesh.TrafficPolicy{TLS: &mesh.ClientTLS{Mode: mesh.MutualTLS, Roots: chain, Chain: chain, PrivateKey: key}}
+	svc.Traffic = policy
+	svc.Subsets[0].Traffic = &policy
+	r.apply()
+	text, err := json.Marshal(r.srv.dump())
+	require.NoError(t, err)
+	require.Contains(t, string(text), "BEGIN CERTIFICATE")
+	require.NotContains(t, string(text), "PRIVATE KEY")
+	require.Equal(t, key, r.srv.config.Load().snapshot.Services[host].Traffic.TLS.PrivateKey, "which are still there")
+}

@@ -145,7 +145,7 @@ func (s *stream) idempotent() bool {
 
 // send sends the request over one connection, and reads the head of the answer.
 func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
-	want := upstream.Want{Sure: !s.idempotent() || !s.body.Done(), Fresh: fresh, Authority: s.req.Host()}
+	want := upstream.Want{Sure: !s.idempotent() || !s.body.Done(), Fresh: fresh, Authority: s.authority()}
 	conn, err := s.dest.group.Take(s.chosen, want)
 	if err != nil {
 		return s.unconnected(err)
@@ -156,6 +156,7 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		if conn, o = s.connect(want); conn == nil {
 			return o
 		}
+		fresh = !conn.Reused // it may have been handed over by another request
 	}
 	s.up.release()
 	if s.role.way != inboundWay {
@@ -331,6 +332,9 @@ func (s *stream) failed(err error) outcome {
 		return outcome{kind: stopped}
 	case expired:
 		return s.tookTooLong()
+	}
+	if upstream.CertificateRefused(err) { // ours: a server of TLS 1.3 says so only behind the handshake
+		return outcome{kind: unreached, status: 503, reason: ReasonCertificate, flags: FlagUpstreamFailure}
 	}
 	if errors.Is(err, http2.ErrRefused) {
 		return outcome{kind: refused, status: 503, reason: ReasonRefused, flags: FlagUpstreamTermination}

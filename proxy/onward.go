@@ -64,15 +64,15 @@ func (s *stream) goTo(d *destination, port int) (ok bool) {
 	}
 	if c.onward == nil || c.onward.to != to || c.onward.arm != d.arm || c.onward.records != d.records {
 		c.forgetOnward()
-		pools := c.srv.pools
-		if c.at.way.inward() {
-			pools = c.srv.apps
+		g := &group{service: outside, metrics: make([]handles, 1)}
+		switch {
+		case d.group != nil:
+			g.Group, g.service = d.group.NewLone(to.endpoint()), d.group.service
+		case c.at.way.inward():
+			g.Group = c.srv.apps.NewLone(to.endpoint())
+		default:
+			g.Group = c.srv.pools.NewLone(to.endpoint())
 		}
-		service := outside
-		if d.group != nil {
-			service = d.group.service
-		}
-		g := &group{Group: pools.NewLone(to.endpoint()), service: service, metrics: make([]handles, 1)}
 		c.onward = &onward{destination: &destination{arm: d.arm, group: g, records: d.records}, to: to}
 	}
 	s.dest, s.chosen = c.onward.destination, c.onward.group.Endpoints[0]

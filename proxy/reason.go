@@ -37,6 +37,7 @@ const (
 	reasonShutdown        = "shutdown"                     // no whole answer: only in evidence
 	reasonRequestCut      = "request_truncated"            // counter only
 	reasonHandshake       = "tls_handshake"                // counter only: of a caller
+	reasonDuration        = "max_duration"                 // no whole tunnel: only in the access log
 	reasonIdle            = "idle"                         // counter only
 	reasonNotRedirected   = "not_redirected"               // counter only: somebody connected to the listener for captured traffic itself, and carrying that on would come back to it
 	reasonUnknownAddress  = "unknown_address"              // counter only: TCP to where nothing is known, and only what is known may be reached

@@ -183,6 +183,14 @@ func (s *stream) split(rule *route.Rule) {
 	s.carryOn()
 }
 
+// authority is the one with which the request goes on.
+func (s *stream) authority() []byte {
+	if rule := s.hit.Rule; rule != nil && rule.Route.Rewrite != nil && rule.Route.Rewrite.Authority != "" {
+		return []byte(rule.Route.Rewrite.Authority)
+	}
+	return s.req.Host()
+}
+
 // rewrite writes down what the route changes in the request and the answer.
 func (s *stream) rewrite(rule *route.Rule, arm *route.Arm) {
 	if w := rule.Route.Rewrite; w != nil {

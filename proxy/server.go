@@ -41,8 +41,8 @@ type Server struct {
 func New(o Options) *Server {
 	o = o.withDefaults()
 	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
-	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle})
-	s.apps = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.DialApp, IdleTimeout: o.Timeouts.UpstreamIdle})
+	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits})
+	s.apps = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.DialApp, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits})
 	s.mirrors.init(s)
 	s.count.init(o.Counters)
 	o.Counters.Gauge(func() float64 { return float64(s.connections()) }, "connections")

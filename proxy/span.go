@@ -186,6 +186,27 @@ func (s *stream) logged(latency time.Duration) {
 	log.Log(&a)
 }
 
+// loggedTCP writes the line of a connection of which no requests are understood.
+func (s *stream) loggedTCP() {
+	log, r := s.srv.opts.AccessLog, &s.result
+	if !log.Wants(s.key, r.broken) {
+		return
+	}
+	took := s.srv.now() - s.began
+	a := telemetry.Access{
+		Start: time.Now().Add(-took), Protocol: telemetry.ProtocolNameTCP, Flags: flagsText(r.flags), Reason: r.reason, Received: s.movedUp.Load(), Sent: s.movedDown.Load(),
+		Duration: took, UpstreamTime: -1, Key: s.key, ServerName: s.serverName, Cluster: s.cluster(), Attempts: r.attempts, Generation: s.cfg.generation,
+	}
+	if s.chosen != nil {
+		a.Upstream, a.Version = s.chosen.Pool.Address, s.chosen.Version
+	}
+	if s.hit.Rule != nil {
+		a.Route = s.hit.Rule.Name
+	}
+	s.c.addresses(&a)
+	log.Log(&a)
+}
+
 func flagsText(f Flags) string {
 	if f == 0 {
 		return ""

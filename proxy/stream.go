@@ -67,6 +67,9 @@ type stream struct {
 	retry    *mesh.Retry   // nil: none
 	retryOn  route.RetryOn // its conditions
 
+	ends               time.Duration // when a tunnel's connection has to be closed; 0: whenever
+	movedUp, movedDown atomic.Int64  // bytes of a tunnel
+
 	traced     traced
 	answeredAt time.Duration // when the head of the answer was there; 0: it was not
 
@@ -154,7 +157,7 @@ func (s *stream) forget() {
 	s.timeout, s.perTry, s.deadline, s.retry, s.retryOn = 0, 0, false, nil, route.RetryOn{}
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil
 	s.exchange = Exchange{}
-	s.traced, s.answeredAt = traced{}, 0
+	s.traced, s.answeredAt, s.ends = traced{}, 0, 0
 	s.result = result{grpc: noGRPC}
 }
 

@@ -48,7 +48,7 @@ func (c *conn) carryTCP(cfg *config) {
 	s := streams.Get().(*stream)
 	s.begin(c)
 	s.cfg, s.role = cfg, c.role
-	s.key = s.mint()
+	s.key, s.began = s.mint(), c.srv.now()
 	s.tunnelTCP()
 	s.release()
 }
@@ -78,8 +78,10 @@ func (s *stream) tunnelTCP() {
 		c.sock.Abort()
 		return
 	}
+	s.result.attempts = 1
 	s.tunnel(conn, told, nil)
 	told.Closed(uint32(s.result.flags))
+	s.loggedTCP()
 }
 
 // directTCP finds out where the connection goes, or why nowhere.
@@ -131,6 +133,9 @@ func (s *stream) tcpTraffic() telemetry.Traffic {
 func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greeting []byte) {
 	idle := s.srv.opts.Timeouts.Tunnel
 	s.sending = 0 // the route's timeout is for requests
+	s.ends = conn.Ends()
+	s.movedUp.Store(0)
+	s.movedDown.Store(0)
 	s.c.alarm.enter(streaming, s.until(idle), nil, conn, s.c.sock)
 	var back sync.WaitGroup
 	back.Go(func() {
@@ -145,7 +150,11 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 	back.Wait()
 	switch s.c.settle() {
 	case streaming:
-		s.lost(reasonIdle, FlagUpstreamTimeout)
+		reason := reasonIdle
+		if s.ends > 0 && s.srv.now() >= s.ends {
+			reason = reasonDuration
+		}
+		s.lost(reason, FlagUpstreamTimeout)
 	case shuttingDown:
 		s.lostByUs()
 	}
@@ -154,6 +163,8 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 
 // moved counts bytes and says that there was progress.
 func (s *stream) moved(told telemetry.Connections, sent, received int) {
+	s.movedUp.Add(int64(received))
+	s.movedDown.Add(int64(sent))
 	if told != (telemetry.Connections{}) {
 		told.Moved(int64(sent), int64(received))
 	}

@@ -138,6 +138,9 @@ func (s *stream) until(idle time.Duration) time.Duration {
 		idle = s.srv.opts.Timeouts.Stream
 	}
 	deadline := s.srv.now() + idle
+	if s.ends > 0 {
+		deadline = min(deadline, s.ends)
+	}
 	whole, one := s.limits()
 	for _, limit := range [...]time.Duration{whole, one} {
 		if limit != 0 {

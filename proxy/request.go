@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
+	"net"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
@@ -23,8 +24,8 @@ func (s *stream) identify() {
 	if edge && !s.trusted {
 		e.DeleteKnown(http1.XMeshtestReason)
 		e.DeleteKnown(http1.XMeshtestOther)
-		e.DeleteKnown(http1.XEnvoyFaultOther)
-		e.DeleteKnown(http1.XForwardedClientCert)
+		e.DeleteKnown(http1.XEnvoyOther) // faults and all that asks something of a sidecar
+		s.forwarded()
 	}
 	if peer := h.Lookup(mesh.HeaderPeer); peer != nil {
 		e.Delete(mesh.HeaderPeer) // an application is not told, and has nothing to say about it
@@ -38,11 +39,23 @@ func (s *stream) identify() {
 	} else {
 		s.readTrace(nil)
 	}
-	if !h.Has(http1.XForwardedProto) {
+	if edge && !s.trusted || !h.Has(http1.XForwardedProto) {
 		e.Add("x-forwarded-proto", s.c.scheme())
 	}
 	if len(h.Host()) == 0 && s.role.host != "" { // HTTP/1.0 may leave it out, the next hop speaks 1.1
 		e.Set("host", s.role.host)
+	}
+}
+
+// forwarded says from where a stranger's request came, in place of what he says himself: what an edge does not know to be true it does not pass on.
+func (s *stream) forwarded() {
+	e := &s.edits
+	e.DeleteKnown(http1.XForwardedOther) // and all others of that prefix
+	e.DeleteKnown(http1.Forwarded)
+	e.DeleteKnown(http1.XRealIP)
+	if from, ok := s.c.sock.RemoteAddr().(*net.TCPAddr); ok {
+		s.scratch.number = from.AddrPort().Addr().Unmap().AppendTo(s.scratch.number[:0])
+		e.AddBytes("x-forwarded-for", s.scratch.number)
 	}
 }
 

@@ -249,6 +249,7 @@ func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
 	case host == "":
 		in.Proxy = o.listen
 	default:
+		in.Trusted = slices.Contains(c.Gateways, host) // strangers call there
 		in.Outbound = []mesh.OutboundPort{{Bind: o.listen, Host: host, Port: port.Number, Protocol: port.Protocol}}
 	}
 	return in, nil

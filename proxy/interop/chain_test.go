@@ -1,0 +1,81 @@
+package interop
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy"
+)
+
+// port is the service port of the service under test.
+const port = 50051
+
+// chain is the way of a call: a caller's sidecar, and that of the workload he calls.
+type chain struct {
+	address  string // that the caller dials
+	out, in  *proxy.Server
+	endpoint string // of the inbound sidecar
+}
+
+// newChain puts two sidecars before an application.
+func newChain(t *testing.T, app string) *chain {
+	t.Helper()
+	c := &chain{address: freeAddress(t), endpoint: freeAddress(t)}
+	server := workload("server")
+	c.in = start(t, server, func(s *mesh.Snapshot, in *mesh.Inbound) {
+		in.Listen = []mesh.InboundPort{{Bind: c.endpoint, App: app, Port: port, Protocol: mesh.GRPC}}
+	})
+	c.out = start(t, workload("client"), func(s *mesh.Snapshot, in *mesh.Inbound) {
+		host := mesh.FQDN("server", mesh.DefaultNamespace)
+		s.Services[host] = &mesh.Service{Host: host, Ports: []mesh.Port{{Number: port, Protocol: mesh.GRPC}}}
+		at, text, err := net.SplitHostPort(c.endpoint)
+		require.NoError(t, err)
+		number, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		s.Endpoints[mesh.HostPort(host, port)] = &mesh.Endpoints{Host: host, Port: port, Endpoints: []mesh.Endpoint{
+			{Address: at, Port: number, Workload: server.Name, Instance: server.Instance, Labels: server.Labels},
+		}}
+		in.Outbound = []mesh.OutboundPort{{Bind: c.address, Host: host, Port: port, Protocol: mesh.GRPC}}
+	})
+	return c
+}
+
+func workload(service string) mesh.Workload {
+	name := mesh.WorkloadName(service, "v1")
+	return mesh.Workload{
+		Name: name, Namespace: mesh.DefaultNamespace, Service: service, Version: "v1", Instance: name + "-0",
+		Labels: mesh.Labels{mesh.LabelApp: service, mesh.LabelVersion: "v1"},
+	}
+}
+
+// start runs the sidecar of a workload until the test ends.
+func start(t *testing.T, w mesh.Workload, configure func(*mesh.Snapshot, *mesh.Inbound)) *proxy.Server {
+	t.Helper()
+	srv := proxy.New(proxy.Options{Workload: w, Timeouts: proxy.Timeouts{Drain: time.Second}})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- srv.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+	snapshot, in := mesh.NewSnapshot(), &mesh.Inbound{Workload: w, Seed: 1}
+	configure(snapshot, in)
+	snapshot.Inbound[w.Instance] = in
+	require.NoError(t, srv.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: snapshot}))
+	return srv
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -393,14 +393,7 @@ func expectationText(e spec.Expectation) string {
 			boundsText(e.SuccessRate.Equals, e.SuccessRate.Min, e.SuccessRate.Max, e.SuccessRate.Confidence))
 	case e.TrafficShare != nil:
 		s := e.TrafficShare
-		caller := ""
-		if s.From != "" {
-			caller = " from " + s.From
-		}
-		if s.Load != "" {
-			caller += " of load " + s.Load
-		}
-		return fmt.Sprintf("share of %s in the requests%s to %s %s", s.Version, caller, s.To, boundsText(s.Equals, s.Min, s.Max, s.Confidence))
+		return fmt.Sprintf("share of %s in the requests%s to %s %s", s.Version, callerText(s.From, s.Load), s.To, boundsText(s.Equals, s.Min, s.Max, s.Confidence))
 	case e.Latency != nil:
 		var parts []string
 		if e.Latency.Min > 0 {
@@ -410,9 +403,32 @@ func expectationText(e spec.Expectation) string {
 			parts = append(parts, fmt.Sprintf("at most %s", e.Latency.Max))
 		}
 		return fmt.Sprintf("latency quantile %v of load %s %s", e.Latency.Quantile, e.Latency.Load, strings.Join(parts, ", "))
+	case e.Attempts != nil:
+		a := e.Attempts
+		to := strings.TrimSpace(a.To + " " + a.Version)
+		var parts []string
+		if a.Min != nil {
+			parts = append(parts, fmt.Sprintf("at least %g", *a.Min))
+		}
+		if a.Max != nil {
+			parts = append(parts, fmt.Sprintf("at most %g", *a.Max))
+		}
+		return fmt.Sprintf("mean attempts of the requests%s to %s %s", callerText(a.From, a.Load), to, strings.Join(parts, ", "))
 	default:
 		return fmt.Sprintf("%s of %s", e.Condition, e.Query)
 	}
+}
+
+// callerText says whose requests an expectation is about; empty for all.
+func callerText(from, load string) string {
+	text := ""
+	if from != "" {
+		text = " from " + from
+	}
+	if load != "" {
+		text += " of load " + load
+	}
+	return text
 }
 
 func boundsText(equals, low, high *spec.Percent, confidence spec.Percent) string {

@@ -41,6 +41,8 @@ func (c *conductor) expect(e spec.Expectation) journal.Check {
 		check = c.expectShare(*e.TrafficShare)
 	case e.Latency != nil:
 		check = c.expectLatency(*e.Latency)
+	case e.Attempts != nil:
+		check = c.expectAttempts(*e.Attempts)
 	default:
 		check = c.expectQuery(e)
 	}
@@ -120,12 +122,45 @@ func (c *conductor) expectShare(e spec.TrafficShare) journal.Check {
 	return target{e.Equals, e.Min, e.Max, e.Confidence}.compare(fmt.Sprintf("requests to %s went to %s", e.To, e.Version), to.requests, all.requests)
 }
 
-// asksAbout reports whether an expected share is about what a caller sends.
-func (c *conductor) asksAbout(s spec.TrafficShare, caller string) bool {
-	if s.From != "" {
-		return c.logical(s.From) == caller
+func (c *conductor) expectAttempts(e spec.Attempts) journal.Check {
+	sum := c.tally.sum(c.logical(e.From), c.logical(e.To), e.Load, e.Version)
+	check := journal.Check{Samples: sum.requests, Verdict: string(Passed)}
+	if sum.requests == 0 {
+		check.Verdict, check.Reason = string(Inconclusive), "no requests to look at"
+		return check
 	}
-	return slices.ContainsFunc(c.Plan.Edges, func(e plan.Edge) bool { return e.From == caller && e.To == c.logical(s.To) })
+	check.Value = float64(sum.attempts) / float64(sum.requests)
+	check.Reason = fmt.Sprintf("%d requests to %s were sent %d times, %.3f times each", sum.requests, e.To, sum.attempts, check.Value)
+	if e.Max != nil {
+		check.Threshold = *e.Max
+	}
+	switch {
+	case e.Max != nil && check.Value > *e.Max:
+		check.Verdict, check.Reason = string(Failed), check.Reason+fmt.Sprintf("; at most %g are expected", *e.Max)
+	case e.Min != nil && check.Value < *e.Min:
+		check.Verdict, check.Threshold, check.Reason = string(Failed), *e.Min, check.Reason+fmt.Sprintf("; at least %g are expected", *e.Min)
+	}
+	return check
+}
+
+// asksAbout reports whether an expectation is about what a caller sends.
+func (c *conductor) asksAbout(e spec.Expectation, caller string) bool {
+	switch {
+	case e.TrafficShare != nil:
+		return c.isCaller(caller, e.TrafficShare.From, e.TrafficShare.To)
+	case e.Attempts != nil:
+		return c.isCaller(caller, e.Attempts.From, e.Attempts.To)
+	default:
+		return false
+	}
+}
+
+// isCaller reports whether a caller is the one that is meant or, when none is named, one of those that call a service.
+func (c *conductor) isCaller(caller, from, to string) bool {
+	if from != "" {
+		return c.logical(from) == caller
+	}
+	return slices.ContainsFunc(c.Plan.Edges, func(e plan.Edge) bool { return e.From == caller && e.To == c.logical(to) })
 }
 
 // logical is the name by which evidence calls a service of the scenario.

@@ -169,7 +169,7 @@ func (c *conductor) matters(m *member) bool {
 	}
 	if e := c.Plan.Scenario.Expect; e != nil {
 		for _, check := range e.Checks {
-			if s := check.TrafficShare; s != nil && c.asksAbout(*s, who) {
+			if c.asksAbout(check, who) {
 				return true
 			}
 		}

@@ -159,7 +159,7 @@ func (c *checker) expect() {
 		path := index("expect.checks", i)
 		c.unique(join(path, "name"), "check", e.Name, seen)
 		c.exactlyOne(path, choice{"successRate", e.SuccessRate != nil}, choice{"trafficShare", e.TrafficShare != nil}, choice{"latency", e.Latency != nil},
-			choice{"query", e.Query != ""})
+			choice{"attempts", e.Attempts != nil}, choice{"query", e.Query != ""})
 		switch {
 		case e.SuccessRate != nil:
 			s := e.SuccessRate
@@ -174,9 +174,26 @@ func (c *checker) expect() {
 			if e.Latency.Min == 0 && e.Latency.Max == 0 && !c.written(join(at, "min")) && !c.written(join(at, "max")) && !c.incomplete(at) {
 				c.problem("MT1107", at, "min or max is needed", "such as max: 800ms")
 			}
+		case e.Attempts != nil:
+			c.attempts(join(path, "attempts"), *e.Attempts)
 		case e.Query != "" || c.written(join(path, "query")):
 			c.query(path, e.Query, e.Condition)
 		}
+	}
+}
+
+func (c *checker) attempts(path string, a Attempts) {
+	if a.From != "" {
+		c.caller(join(path, "from"), a.From)
+	}
+	c.service(join(path, "to"), a.To)
+	c.version(join(path, "version"), a.To, a.Version)
+	c.stream(join(path, "load"), a.Load, false)
+	switch {
+	case a.Min == nil && a.Max == nil && !c.incomplete(path) && !c.written(join(path, "min")) && !c.written(join(path, "max")):
+		c.problem("MT1107", path, "min or max is needed", "such as min: 1.2")
+	case a.Min != nil && a.Max != nil && *a.Min > *a.Max:
+		c.problem("MT1203", join(path, "min"), "must be at most max", "")
 	}
 }
 

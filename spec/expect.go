@@ -18,7 +18,7 @@ type Expect struct {
 	Checks []Expectation `yaml:"checks"`
 }
 
-// Expectation is one check on the whole run: exactly one of successRate, trafficShare, latency, or a query with a condition.
+// Expectation is one check on the whole run: exactly one of successRate, trafficShare, latency, attempts, or a query with a condition.
 type Expectation struct {
 	// Name of the check.
 	Name string `yaml:"name" spec:"required"`
@@ -28,6 +28,8 @@ type Expectation struct {
 	TrafficShare *TrafficShare `yaml:"trafficShare"`
 	// A latency quantile of a stream.
 	Latency *Latency `yaml:"latency"`
+	// How often requests on an edge were sent, retries included.
+	Attempts *Attempts `yaml:"attempts"`
 	// PromQL query; its result is a scalar or a single sample.
 	Query string `yaml:"query"`
 	// Condition on the query's result.
@@ -80,4 +82,20 @@ type Latency struct {
 	Min time.Duration `yaml:"min" spec:"positive"`
 	// Largest good value.
 	Max time.Duration `yaml:"max" spec:"positive"`
+}
+
+// Attempts expects how often requests on an edge were sent to the service that is called, on the average: 1 without retries, less when some were answered without being sent.
+type Attempts struct {
+	// Caller: a service, or edge. Default: all callers.
+	From string `yaml:"from"`
+	// Service that is called.
+	To string `yaml:"to" spec:"required"`
+	// Only requests to this version. Default: all.
+	Version string `yaml:"version"`
+	// Only requests of this stream. Default: all.
+	Load string `yaml:"load"`
+	// Smallest good mean, such as 1.2.
+	Min *float64 `yaml:"min" spec:"min=0"`
+	// Largest good mean.
+	Max *float64 `yaml:"max" spec:"min=0"`
 }

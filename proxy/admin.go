@@ -14,7 +14,6 @@ import (
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/telemetry"
-	"meshtest.dev/meshtest/proxy/upstream"
 )
 
 // Admin answers questions about the server, for whoever may connect to where it is served:
@@ -23,7 +22,7 @@ import (
 //	GET  /metrics      Istio's standard metrics, the sidecar's own and the process's, for Prometheus
 //	GET  /stats        the sidecar's own metrics
 //	GET  /config_dump  the configuration in force, as JSON
-//	GET  /clusters     the endpoints and their connections, as JSON
+//	GET  /clusters     the endpoints, their connections and their health, as JSON
 //	GET  /logging      the log level; POST /logging?level=debug sets it
 //
 // The level may be nil.
@@ -31,7 +30,7 @@ func (s *Server) Admin(level *slog.LevelVar) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ready", s.ServeReady)
 	mux.HandleFunc("GET /metrics", s.ServeMetrics)
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.opts.Counters.AppendText(nil)) })
+	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.appendStats(nil)) })
 	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.dump()) })
 	mux.HandleFunc("GET /clusters", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clusters()) })
 	mux.HandleFunc("GET /logging", func(w http.ResponseWriter, _ *http.Request) { writeLevel(w, level) })
@@ -41,9 +40,7 @@ func (s *Server) Admin(level *slog.LevelVar) http.Handler {
 
 // ServeMetrics answers with Istio's standard metrics, the sidecar's own and the process's, for Prometheus.
 func (s *Server) ServeMetrics(w http.ResponseWriter, _ *http.Request) {
-	b := s.opts.Metrics.AppendText(nil)
-	b = s.opts.Counters.AppendText(b)
-	writeText(w, appendProcess(b))
+	writeText(w, appendProcess(s.appendStats(s.opts.Metrics.AppendText(nil))))
 }
 
 // ServeReady answers 200 when the server listens on what its configuration says, else 503.
@@ -106,16 +103,6 @@ func policyWithoutKey(p mesh.TrafficPolicy) mesh.TrafficPolicy {
 		p.TLS = &t
 	}
 	return p
-}
-
-// Clusters is the answer to /clusters.
-type Clusters struct {
-	Endpoints map[string]*mesh.Endpoints `json:"endpoints"`
-	Pools     []upstream.Stats           `json:"pools"`
-}
-
-func (s *Server) clusters() Clusters {
-	return Clusters{Endpoints: s.config.Load().snapshot.Endpoints, Pools: append(s.pools.Stats(), s.apps.Stats()...)}
 }
 
 func writeText(w http.ResponseWriter, b []byte) {

@@ -13,6 +13,7 @@ import (
 type DestinationHealth struct {
 	Destination string            `json:"destination"` // NAME, NAME/SUBSET, and the labels of its endpoints in braces
 	Usable      int               `json:"usable"`      // endpoints that get requests
+	Healthy     int               `json:"healthy"`     // endpoints that nothing speaks against; in panic others are usable too
 	Panic       bool              `json:"panic,omitempty"`
 	Ejected     int               `json:"ejected"`             // now
 	Ejections   map[string]uint64 `json:"ejections,omitempty"` // ever, by Envoy's name of the reason
@@ -75,6 +76,9 @@ func (g *Group) Health() DestinationHealth {
 	}
 	for i, e := range g.Endpoints {
 		h.Endpoints[i] = e.health(now)
+		if g.usable(e) {
+			h.Healthy++
+		}
 		if h.Endpoints[i].Ejected {
 			h.Ejected++
 		}

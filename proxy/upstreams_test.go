@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+// page is what the admin endpoint answers.
+func (r *rig) page(path string) string {
+	rec := httptest.NewRecorder()
+	r.srv.Admin(nil).ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
+	return rec.Body.String()
+}
+
+func TestWhatIsKnownOfEndpointsIsTold(t *testing.T) {
+	t.Parallel()
+	bad, good := newOrigin(t, answering(503, "bad")), newOrigin(t, answering(200, "good"))
+	r := newRig(t, nil)
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {bad.address, good.address}})
+	r.snapshot.Services[host].Traffic = mesh.TrafficPolicy{
+		Balancer: mesh.RoundRobin, Outlier: &mesh.OutlierDetection{Consecutive5xx: 3, MaxEjectionPercent: 50, BaseEjection: time.Hour, MaxEjection: time.Hour},
+	}
+	at := r.outbound(host, mesh.HTTP)
+	r.apply()
+	name := mesh.HostPort(host, 80)
+	require.Contains(t, r.page("/metrics"), `meshtest_sidecar_outlier_detection_ejections_enforced_total{type="consecutive_5xx"} 0`+"\n", "from the beginning, so that an increase shows")
+	require.Contains(t, r.page("/stats"), `meshtest_sidecar_membership_healthy{destination="`+name+`"} 2`+"\n")
+	c := call(t, at)
+	for range 10 {
+		c.get("/")
+	}
+	for _, want := range []string{
+		`meshtest_sidecar_outlier_detection_ejections_enforced_total{type="consecutive_5xx"} 1`,
+		`meshtest_sidecar_outlier_detection_ejections_enforced_total{type="consecutive_gateway_failure"} 0`,
+		`meshtest_sidecar_outlier_detection_ejections_active{destination="` + name + `"} 1`,
+		`meshtest_sidecar_membership_total{destination="` + name + `"} 2`,
+		`meshtest_sidecar_membership_healthy{destination="` + name + `"} 1`,
+		`meshtest_sidecar_upstream_cx_active{destination="` + name + `"} 2`,
+		`meshtest_sidecar_upstream_rq_pending_overflow_total{destination="` + name + `"} 0`,
+	} {
+		require.Contains(t, r.page("/stats"), want+"\n")
+	}
+	var told Clusters
+	require.NoError(t, json.Unmarshal([]byte(r.page("/clusters")), &told))
+	require.Len(t, told.Health, 1)
+	require.Equal(t, 1, told.Health[0].Ejected)
+	require.Equal(t, 1, told.Health[0].Healthy)
+	require.Equal(t, name, told.Destinations[0].Name)
+}
+
+func TestHealthChecksAreCounted(t *testing.T) {
+	t.Parallel()
+	good := newOrigin(t, answering(200, "good"))
+	r := newRig(t, nil)
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {good.address, freeAddress(t)}})
+	r.snapshot.Services[host].Traffic = mesh.TrafficPolicy{HealthCheck: &mesh.HealthCheck{
+		HTTP: &mesh.HTTPCheck{Path: "/healthz"}, Interval: time.Hour, Timeout: patience, UnhealthyThreshold: 1, HealthyThreshold: 1,
+	}}
+	r.outbound(host, mesh.HTTP)
+	r.apply()
+	for _, want := range []string{
+		"meshtest_sidecar_health_check_attempt_total 2", "meshtest_sidecar_health_check_success_total 1", "meshtest_sidecar_health_check_failure_total 1",
+		`meshtest_sidecar_membership_healthy{destination="` + mesh.HostPort(host, 80) + `"} 1`,
+	} {
+		require.Eventually(t, func() bool { return strings.Contains(r.page("/metrics"), want+"\n") }, patience, time.Millisecond, want)
+	}
+}

@@ -6,6 +6,8 @@
 //
 //	Scheduled = Sent + Unsent()        Sent = Completed + Unanswered
 //
+// A stream may be calls of gRPC: they have the same schedule and records, over HTTP/2.
+//
 // Package load/agent sends a stream from somewhere else, with the same meaning.
 //
 // Latency counts from the intended time, so a server that stalls, and a generator that falls behind, both show in the

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,17 +28,25 @@ const idleTimeout = 4 * time.Second
 // An exchanger sends one request at a time per caller and measures it.
 type exchanger struct {
 	stream    Stream
+	body      []byte               // as it is sent
 	since     func() time.Duration // time since the start of the load
 	transport *http.Transport
 }
 
 func newExchanger(s Stream, since func() time.Duration) *exchanger {
-	var http1 http.Protocols
-	http1.SetHTTP1(true)
-	return &exchanger{stream: s, since: since, transport: &http.Transport{
+	var protocols http.Protocols
+	body := s.Body
+	if s.GRPC {
+		protocols.SetHTTP2(true)
+		protocols.SetUnencryptedHTTP2(true)
+		body = frame(body)
+	} else {
+		protocols.SetHTTP1(true)
+	}
+	return &exchanger{stream: s, body: body, since: since, transport: &http.Transport{
 		Proxy:               nil, // never from the environment
 		DialContext:         counted(s.Dial),
-		Protocols:           &http1,
+		Protocols:           &protocols,
 		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
 		DisableCompression:  true, // send what the stream says, count what comes
 		MaxIdleConnsPerHost: s.MaxInFlight,
@@ -63,8 +72,11 @@ func (x *exchanger) do(ctx context.Context, vegeta *http.Request, seq uint64, in
 	if err == nil {
 		rec.Answered = x.since()
 		rec.Status = resp.StatusCode
-		rec.Captured = x.capture(resp.Header)
 		rec.BytesIn, err = x.drain(resp.Body)
+		rec.Captured = x.capture(resp)
+		if x.stream.GRPC && err == nil {
+			rec.Status = outcomeOf(resp)
+		}
 	}
 	rec.Done = x.since()
 	rec.Class = classify(err)
@@ -83,7 +95,7 @@ func (x *exchanger) roundTrip(ctx context.Context, vegeta *http.Request, rec *Re
 	defer func() { rec.Reconnects = wire.reconnects() }()
 	for {
 		resp, err := x.transport.RoundTrip(x.request(ctx, vegeta, rec.Seq))
-		if err == nil || !wire.stale() || ctx.Err() != nil {
+		if err == nil || x.stream.GRPC || !wire.stale() || ctx.Err() != nil { // a connection of HTTP/2 is not this request's alone
 			return resp, err
 		}
 	}
@@ -104,9 +116,12 @@ func (x *exchanger) request(ctx context.Context, vegeta *http.Request, seq uint6
 		req.Host = host
 	}
 	req.GetBody = nil
-	req.Body = io.NopCloser(bytes.NewReader(x.stream.Body))
-	req.ContentLength = int64(len(x.stream.Body))
+	req.Body = io.NopCloser(bytes.NewReader(x.body))
+	req.ContentLength = int64(len(x.body))
 	switch {
+	case x.stream.GRPC:
+		asCall(req.Header)
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.body)), nil }
 	case req.ContentLength > 0:
 	case lacksBody(req.Method):
 		req.TransferEncoding = []string{"identity"}
@@ -120,10 +135,11 @@ func lacksBody(method string) bool {
 	return slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, method)
 }
 
-func (x *exchanger) capture(h http.Header) map[string]string {
+// capture takes what the stream wants to know of an answer that was read, out of its head or its trailers.
+func (x *exchanger) capture(resp *http.Response) map[string]string {
 	var captured map[string]string
 	for _, name := range x.stream.Capture {
-		if value := h.Get(name); value != "" {
+		if value := cmp.Or(resp.Header.Get(name), resp.Trailer.Get(name)); value != "" {
 			if captured == nil {
 				captured = make(map[string]string, len(x.stream.Capture))
 			}

@@ -18,7 +18,7 @@ type Record struct {
 	Answered time.Duration // when the answer's head was there; 0 without one
 	Done     time.Duration // when the answer's last byte was there, or the request had failed
 
-	Status  int   // 0 without an answer
+	Status  int   // 0 without an answer; of a call of gRPC the one that stands for its status
 	Class   Class // how the exchange failed; None when a whole answer came, whatever its status
 	OK      bool  // a whole answer with a status that the stream expects
 	Error   string
@@ -54,6 +54,7 @@ const (
 // classify is the class of a transport error. Deadlines come first: a read that ran into one may well say "reset" too.
 func classify(err error) Class {
 	var network net.Error
+	var stream streamReset
 	switch {
 	case err == nil:
 		return None
@@ -65,7 +66,7 @@ func classify(err error) Class {
 		return Oversize
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed), errors.As(err, &stream):
 		return Reset
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.ErrClosedPipe), closedIdle(err):
 		return EOF

@@ -26,6 +26,9 @@ const (
 type Stream struct {
 	// Name begins every request's x-request-id and must be usable in a header: letters, digits, '-', '_' and '.'.
 	Name string
+	// GRPC makes every request a call of gRPC over HTTP/2: URL ends in /package.Service/Method, Method is POST, Body is the one message of the call, and statuses are the HTTP ones that stand for those of
+	// gRPC (google/rpc/code.proto). No deadline is told to the server unless Headers have a grpc-timeout.
+	GRPC bool
 	// Method is GET when empty. CONNECT and TRACE are refused.
 	Method string
 	// URL is absolute, http or https.
@@ -53,7 +56,7 @@ type Stream struct {
 
 	// Expect are the statuses that count as success. Those from 200 to 399 when empty; redirects are not followed.
 	Expect []StatusRange
-	// Capture names response headers whose values go into the Record.
+	// Capture names response headers and trailers whose values go into the Record.
 	Capture []string
 
 	// Address is a TCP address, host:port, to connect to whatever the URL's host. Empty: the URL's host.
@@ -98,6 +101,7 @@ func (s Stream) Validate() error {
 	}
 	add(!validName(s.Name), "name %q: want letters, digits, '-', '_' and '.'", s.Name)
 	add(s.Method != "" && !httpguts.ValidHeaderFieldName(s.Method), "method %q is not a token", s.Method)
+	add(s.GRPC && s.Method != "" && s.Method != http.MethodPost, "method %s of a call of gRPC: want POST", s.Method)
 	add(s.Method == http.MethodConnect || s.Method == http.MethodTrace, "method %s is not supported", s.Method)
 	u, err := url.Parse(s.URL)
 	add(err != nil, "url: %w", err)
@@ -134,6 +138,9 @@ func validName(name string) bool {
 
 // withDefaults fills in what is zero.
 func (s Stream) withDefaults() Stream {
+	if s.GRPC {
+		s.Method = http.MethodPost
+	}
 	s.Method = fallback(s.Method, http.MethodGet)
 	s.Timeout = fallback(s.Timeout, DefaultTimeout)
 	s.Grace = fallback(s.Grace, s.Timeout)

@@ -22,6 +22,7 @@ const (
 // streamWire is a Stream as data. Durations are in nanoseconds.
 type streamWire struct {
 	Name        string        `json:"name"`
+	GRPC        bool          `json:"grpc,omitempty"`
 	Method      string        `json:"method,omitempty"`
 	URL         string        `json:"url"`
 	Headers     http.Header   `json:"headers,omitempty"`
@@ -63,7 +64,7 @@ func (s Stream) MarshalJSON() ([]byte, error) {
 		return nil, fmt.Errorf("stream %q: %w", s.Name, err)
 	}
 	return json.Marshal(streamWire{
-		Name: s.Name, Method: s.Method, URL: s.URL, Headers: s.Headers, Body: s.Body, Pacer: pacer,
+		Name: s.Name, GRPC: s.GRPC, Method: s.Method, URL: s.URL, Headers: s.Headers, Body: s.Body, Pacer: pacer,
 		Duration: s.Duration, Timeout: s.Timeout, Grace: s.Grace, MaxInFlight: s.MaxInFlight, MaxBody: s.MaxBody, Queue: s.Queue,
 		Expect: s.Expect, Capture: s.Capture, Address: s.Address,
 	})
@@ -89,7 +90,7 @@ func (s *Stream) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("read stream %q: %w", w.Name, err)
 	}
 	read := Stream{
-		Name: w.Name, Method: w.Method, URL: w.URL, Headers: w.Headers, Body: w.Body, Pacer: pacer,
+		Name: w.Name, GRPC: w.GRPC, Method: w.Method, URL: w.URL, Headers: w.Headers, Body: w.Body, Pacer: pacer,
 		Duration: w.Duration, Timeout: w.Timeout, Grace: w.Grace, MaxInFlight: w.MaxInFlight, MaxBody: w.MaxBody, Queue: w.Queue,
 		Expect: w.Expect, Capture: w.Capture, Address: w.Address,
 	}

@@ -12,10 +12,13 @@ import (
 	"meshtest.dev/meshtest/load"
 )
 
-// Serve runs an HTTP server until the test ends and returns the way to it. There is no network in between, so that its time can be the bubble's of a synctest.
+// Serve runs a server of HTTP/1.1 and HTTP/2 until the test ends and returns the way to it. There is no network in between, so that its time can be the bubble's of a synctest.
 func Serve(t *testing.T, h http.Handler) load.DialFunc {
 	t.Helper()
-	server, l := &http.Server{Handler: h}, NewListener()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server, l := &http.Server{Handler: h, Protocols: &protocols}, NewListener()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {

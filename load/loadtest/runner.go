@@ -25,6 +25,7 @@ func Runs(t *testing.T, within time.Duration, make func(t *testing.T, dial load.
 		"records arrive soon":                          soon,
 		"failures are told apart":                      failures,
 		"what is sent is what the stream says":         faithful,
+		"calls of gRPC":                                calls,
 		"it stops early, in grace":                     stopsEarly,
 		"the grace ends":                               graceEnds,
 		"it does not begin when it is already stopped": neverBegins,
@@ -187,6 +188,58 @@ func faithful(t *testing.T, b bench) {
 	got, err = run(t.Context(), s, nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 10, got.OK.Count())
+}
+
+// Calls of gRPC are told as requests are, by the statuses in their trailers.
+func calls(t *testing.T, b bench) {
+	run := b.make(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.ProtoMajor != 2 || r.Method != "POST" || r.URL.Path != "/shop.Cart/Add" || r.Header.Get("Content-Type") != "application/grpc" ||
+			r.Header.Get("Te") != "trailers" || string(body) != "\x00\x00\x00\x00\x03\x0a\x01x" {
+			t.Errorf("%s %s %s %v %q %v", r.Proto, r.Method, r.URL, r.Header, body, err)
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		switch r.Header.Get("X-Request-Id") {
+		case "users-1": // without a message
+			w.Header().Set("Grpc-Status", "5")
+			return
+		case "users-2":
+			w.Header().Set("X-Meshtest-Reason", "fault")
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "14")
+		case "users-3":
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "99")
+		case "users-4": // no status at all
+		case "users-5":
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusBadGateway)
+		case "users-6":
+			panic(http.ErrAbortHandler)
+		default:
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+		}
+		io.WriteString(w, "\x00\x00\x00\x00\x00")
+	})
+	s := stream(t, 100, 100*time.Millisecond)
+	s.GRPC, s.URL, s.Body, s.Capture = true, "http://shop/shop.Cart/Add", []byte("\x0a\x01x"), []string{"grpc-status", "x-meshtest-reason"}
+	s.Expect = []load.StatusRange{{Min: 200, Max: 499}}
+	var sink taken
+	got, err := run(t.Context(), s, sink.take)
+	require.NoError(t, err)
+	require.Equal(t, sink.sum(), got.Summary)
+	require.Equal(t, map[int]uint64{200: 4, 404: 1, 503: 1, 500: 2, 502: 1}, got.Statuses)
+	require.Equal(t, map[load.Class]uint64{load.Reset: 1}, got.Errors)
+	require.EqualValues(t, 5, got.OK.Count())
+	for _, r := range sink.records {
+		switch r.Seq {
+		case 0:
+			require.EqualValues(t, 5, r.BytesIn)
+			require.Equal(t, map[string]string{"grpc-status": "0"}, r.Captured)
+		case 1:
+			require.Equal(t, map[string]string{"grpc-status": "5"}, r.Captured)
+		case 2:
+			require.Equal(t, map[string]string{"grpc-status": "14", "x-meshtest-reason": "fault"}, r.Captured)
+		}
+	}
 }
 
 func stopsEarly(t *testing.T, b bench) {

@@ -146,19 +146,21 @@ func (c *compiler) mirrors(o *object, path string, r *networking.HTTPRoute, port
 			out = append(out, mesh.Mirror{Host: d.Host, Subset: d.Subset, Port: d.Port, Share: percent / 100})
 		}
 	}
+	//lint:ignore SA1019 users' documents still say mirrorPercent
+	older := r.GetMirrorPercent()
 	if m := r.GetMirror(); m != nil {
 		percent, where := 100.0, path
 		switch {
 		case r.GetMirrorPercentage() != nil:
 			percent, where = r.GetMirrorPercentage().GetValue(), join(path, "mirrorPercentage")
-		case r.GetMirrorPercent() != nil:
-			percent, where = float64(r.GetMirrorPercent().GetValue()), join(path, "mirrorPercent")
+		case older != nil:
+			percent, where = float64(older.GetValue()), join(path, "mirrorPercent")
 		}
 		add(join(path, "mirror"), m, percent, where)
 		if len(r.GetMirrors()) > 0 {
 			o.problem(CodeInvalid, join(path, "mirrors"), "remove one of them", "mirror and mirrors cannot both be set")
 		}
-	} else if r.GetMirrorPercentage() != nil || r.GetMirrorPercent() != nil {
+	} else if r.GetMirrorPercentage() != nil || older != nil {
 		o.problem(CodeInvalid, path, "", "a percentage of mirrored requests needs a mirror")
 	}
 	for i, m := range r.GetMirrors() {
@@ -190,7 +192,8 @@ func (o *object) cors(path string, p *networking.CorsPolicy) *mesh.CORS {
 			out.Origins = append(out.Origins, *test)
 		}
 	}
-	for _, origin := range p.GetAllowOrigin() { // deprecated; "*" is any, as in an exact test
+	//lint:ignore SA1019 users' documents still say allowOrigin; "*" is any, as in an exact test
+	for _, origin := range p.GetAllowOrigin() {
 		out.Origins = append(out.Origins, mesh.StringMatch{Exact: &origin})
 	}
 	if age := p.GetMaxAge(); age != nil {

@@ -124,7 +124,6 @@ func cookie(o *object, path string, c *networking.LoadBalancerSettings_Consisten
 // warmup reads slow start, in its present form or the one before.
 func warmup(o *object, path string, lb *networking.LoadBalancerSettings) *mesh.Warmup {
 	w, at := lb.GetWarmup(), join(path, "warmup")
-	//lint:ignore SA1019 users' documents still say warmupDurationSecs
 	old := lb.GetWarmupDurationSecs()
 	switch {
 	case w == nil && old == nil:

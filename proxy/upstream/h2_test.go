@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 x/net's server carries a connection that it is handed, which net/http's does not
+
 package upstream
 
 import (

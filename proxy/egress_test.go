@@ -35,7 +35,6 @@ func TestUnknownUpstreamsOfTCPAreClosed(t *testing.T) {
 	at := r.outbound("db.example.com", mesh.TCP)
 	r.apply()
 	c := call(t, at)
-	c.say("hello")
 	c.ends()
 	r.tells(`meshtest_sidecar_refused_total{reason="unknown_address"} 1`, `destination_service_name="BlackHoleCluster"`)
 }

@@ -49,10 +49,12 @@ type town struct {
 	since time.Time
 }
 
+// dial takes a nanosecond, so that no answer is there before time passes.
 func (w *town) dial(_ context.Context, address string) (net.Conn, error) {
+	<-time.After(time.Nanosecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.asked[address] = append(w.asked[address], time.Since(w.since))
+	w.asked[address] = append(w.asked[address], time.Since(w.since).Round(time.Millisecond))
 	if w.down[address] {
 		return nil, errors.New("refused")
 	}
@@ -87,9 +89,9 @@ func checked(t *testing.T, do func(t *testing.T, ps *Pools, w *town)) {
 	})
 }
 
-// pass lets time pass, and then what it brings happen.
+// pass lets time pass, and a little more in which what it brings is answered.
 func pass(d time.Duration) {
-	timer := time.NewTimer(d)
+	timer := time.NewTimer(d + time.Microsecond)
 	<-timer.C
 	synctest.Wait()
 }
@@ -111,7 +113,7 @@ func TestChecksDecideWhoIsUsed(t *testing.T) {
 		require.Empty(t, used(g), "not before the first answer")
 		require.Equal(t, "pending", g.Health().Endpoints[0].Check)
 		ps.Follow([]*Group{g})
-		synctest.Wait()
+		pass(0)
 		require.Equal(t, []int{1000}, used(g))
 		h := ps.Health()[0]
 		require.Equal(t, []EndpointHealth{{Address: home, Check: "passed"}, {Address: neighbour, Check: "failed", CheckError: "refused"}}, h.Endpoints)
@@ -148,7 +150,7 @@ func TestChecksFollowConfigurations(t *testing.T) {
 		require.Len(t, w.times(neighbour), 3, "who has gone is not asked any more")
 		g = follow(2, &same)
 		require.Equal(t, []int{1000}, used(g), "and is new when it comes back")
-		synctest.Wait()
+		pass(0)
 		require.Equal(t, []int{1000, 1001}, used(g))
 
 		faster := tcpCheck
@@ -156,7 +158,7 @@ func TestChecksFollowConfigurations(t *testing.T) {
 		w.set("127.0.0.1:7", true)
 		g = follow(2, &faster)
 		require.Equal(t, []int{1000, 1001}, used(g), "another check: who was good is, until its answer")
-		synctest.Wait()
+		pass(0)
 		require.Empty(t, used(g), "which decides at once")
 
 		g = follow(2, nil)
@@ -164,10 +166,10 @@ func TestChecksFollowConfigurations(t *testing.T) {
 		asked := len(w.times(home))
 		pass(time.Minute)
 		require.Len(t, w.times(home), asked, "nobody is asked")
+		w.set(home, true)
 		g = follow(3, &tcpCheck)
 		require.Equal(t, []int{1000, 1001}, used(g), "a check of what was used without one: it is used on until its answer, and what is new is not")
-		w.set(home, true)
-		synctest.Wait()
+		pass(0)
 		require.Equal(t, []int{1001, 1002}, used(g))
 	})
 }
@@ -205,7 +207,7 @@ func TestGoodAnswersEndEjections(t *testing.T) {
 	checked(t, func(t *testing.T, ps *Pools, w *town) {
 		g := groupOf(t, ps, endpoints(2), mesh.TrafficPolicy{HealthCheck: &tcpCheck, Outlier: &mesh.OutlierDetection{Consecutive5xx: 1}})
 		ps.Follow([]*Group{g})
-		synctest.Wait()
+		pass(0)
 		g.Endpoints[0].Report(500)
 		require.Equal(t, []int{1001}, used(g))
 		require.Equal(t, 1, ps.Ejected())
@@ -213,7 +215,7 @@ func TestGoodAnswersEndEjections(t *testing.T) {
 		require.Equal(t, []int{1000, 1001}, used(g))
 		require.Zero(t, ps.Ejected())
 		g.Endpoints[0].Report(500)
-		require.Equal(t, 60*time.Second, g.Health().Endpoints[0].EjectedFor, "the second time in a row")
+		require.Equal(t, 70*time.Second, g.Health().Endpoints[0].EjectedFor.Round(time.Second), "the second time in a row: twice the base, and until the next sweep")
 	})
 }
 
@@ -224,7 +226,7 @@ func TestPanicWaitsForTheFirstAnswer(t *testing.T) {
 		g := groupOf(t, ps, endpoints(2), mesh.TrafficPolicy{HealthCheck: &tcpCheck, Outlier: &mesh.OutlierDetection{MinHealthPercent: 60}})
 		require.Empty(t, used(g))
 		ps.Follow([]*Group{g})
-		synctest.Wait()
+		pass(0)
 		require.Equal(t, []int{1000, 1001}, used(g))
 		require.True(t, g.Health().Panic)
 	})
@@ -265,9 +267,9 @@ func TestChecksTimeOut(t *testing.T) {
 		defer ps.Close()
 		g := groupOf(t, ps, endpoints(1), mesh.TrafficPolicy{HealthCheck: &tcpCheck})
 		ps.Follow([]*Group{g})
-		pass(time.Second - 1)
+		pass(time.Second - time.Millisecond)
 		require.Equal(t, "pending", g.Health().Endpoints[0].Check)
-		pass(1)
+		pass(time.Millisecond)
 		require.Equal(t, "failed", g.Health().Endpoints[0].Check)
 	})
 }

@@ -67,6 +67,8 @@ const sharedHelp = `Settings of every application (default):
   ERROR_RATE        share of the requests, 0 to 1, that fail (0), with
   ERROR_STATUS      status 400 to 599 (500)
   CRASH_AFTER       exits with code 3 after so many answers (0: never)
+  SICK_AFTER        falls sick after so many answers (0: never), once: answers 503 to everything, /healthz too,
+  SICK_FOR          for so long
   CRASHABLE         true: POST /crash, or GET /crash with the header crash: now, ends the process at once with code 1, unanswered (false)
   LEAK              memory that each request leaves behind: 4096, 64KiB, 1MiB (0)
 

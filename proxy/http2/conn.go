@@ -283,6 +283,13 @@ func (p *past) add(id uint32, reset bool) {
 	slot.id, slot.reset = id, reset
 }
 
+// closed notes that the peer has ended a stream that was over already: nothing of it is on its way any more.
+func (p *past) closed(id uint32) {
+	if slot := &p[id>>1%uint32(len(p))]; slot.id == id {
+		slot.reset = false
+	}
+}
+
 // find reports whether a stream is remembered, and whether it was reset here.
 func (p *past) find(id uint32) (known, reset bool) {
 	slot := &p[id>>1%uint32(len(p))]

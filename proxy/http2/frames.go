@@ -8,9 +8,6 @@ import (
 
 // Frames are written by appending them to what waits to be sent; x/net's Framer would copy them twice.
 
-// headerLen is the size of the header of a frame (RFC 9113, 4.1).
-const headerLen = 9
-
 // appendFrame appends the header of a frame with a payload of n bytes, n < 2^24.
 func appendFrame(b []byte, n int, t http2.FrameType, flags http2.Flags, id uint32) []byte {
 	return append(b, byte(n>>16), byte(n>>8), byte(n), byte(t), byte(flags), byte(id>>24), byte(id>>16), byte(id>>8), byte(id))

@@ -2,8 +2,6 @@ package http2
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -15,8 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
 
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/socket"
@@ -57,11 +53,10 @@ func serving(t testing.TB, o ServerOptions) (address string) {
 	return l.Addr().String()
 }
 
-// transport is x/net's client by prior knowledge.
-func transport(t testing.TB) *http2.Transport {
-	tr := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}}
+// transport is Go's client by prior knowledge.
+func transport(t testing.TB) *http.Transport {
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
@@ -97,7 +92,6 @@ func readExchange(c net.Conn) (x exchange, err error) {
 	}
 	x.raw = string(in[:n])
 	rest := bytes.Clone(in[n:])
-	in = in[:n:n]
 	var scan http1.BodyScanner
 	scan.Reset(x.head.Body, http1.Request, lim)
 	for !scan.Done() {
@@ -202,11 +196,12 @@ func TestServerResetsWhatIsNotWhole(t *testing.T) {
 	resp.Body.Close()
 }
 
-// upstream is x/net's server by prior knowledge.
+// upstream is Go's server by prior knowledge.
 func upstream(t testing.TB, h http.HandlerFunc) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := &http.Server{Handler: h2c.NewHandler(h, &http2.Server{})}
+	srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()
 	t.Cleanup(func() { srv.Close(); <-done })

@@ -266,6 +266,7 @@ func (c *conn) resetCame(f *http2.RSTStreamFrame) error {
 	}
 	st := c.streams[f.StreamID]
 	if st == nil {
+		c.past.closed(f.StreamID)
 		return c.meter.spend(kindStray, c.now())
 	}
 	err := error(&ResetError{f.ErrCode})

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/upstream"
 )
 
 // kernel stands for the one that redirects: it tells of each connection in turn where it was going.
@@ -210,7 +211,7 @@ func TestCapturedInbound(t *testing.T) {
 	)
 }
 
-// The kubelet asks through the sidecar, and is answered; but whoever counts requests does not mean its.
+// The kubelet and other sidecars' health checks ask through the sidecar, and are answered; but whoever counts requests does not mean theirs.
 func TestProbesAreNoTraffic(t *testing.T) {
 	t.Parallel()
 	app := newOrigin(t, answering(200, "app"))
@@ -218,11 +219,11 @@ func TestProbesAreNoTraffic(t *testing.T) {
 	k.inbound.Listen = []mesh.InboundPort{{App: app.address, Port: 80, Protocol: mesh.HTTP}}
 	k.apply()
 	c := k.call(t, k.in, app.address)
-	for _, agent := range []string{"kube-probe/1.34", "curl/8"} {
+	for _, agent := range []string{"kube-probe/1.34", upstream.CheckAgent, "curl/8"} {
 		response, _ := c.get("/healthz", "User-Agent: "+agent)
 		require.Equal(t, 200, response.StatusCode)
 	}
-	k.tells(`probes_total`, `istio_requests_total{reporter="destination"`)
+	k.tells(`probes_total 2`, `istio_requests_total{reporter="destination"`)
 	require.Regexp(t, `(?m)^istio_requests_total\{reporter="destination".*\} 1$`, k.metrics())
 }
 

@@ -16,7 +16,7 @@ type counts struct {
 	budget   *telemetry.Counter // retries that the budget did not allow
 	stale    *telemetry.Counter // requests repeated because a kept connection had died
 	panics   *telemetry.Counter
-	probes   *telemetry.Counter // requests of the kubelet to the workload
+	probes   *telemetry.Counter // requests of the kubelet and of health checks to the workload
 }
 
 // byReason counts by reason; reasons are few and known.

@@ -287,9 +287,10 @@ func (s *stream) record() {
 	})
 }
 
-// probe reports whether the request is the kubelet's, who asks captured workloads whether they live. Those are no traffic of the mesh; they are counted apart.
+// probe reports whether somebody asks the workload whether it lives: a sidecar because of a health check, or the kubelet when traffic is captured. Those are no traffic of the mesh; they are counted apart.
 func (s *stream) probe() bool {
-	return s.c.at.way == capturedInWay && bytes.HasPrefix(s.req.Get(http1.UserAgent), kubeletAgent)
+	agent := s.req.Get(http1.UserAgent)
+	return s.role.way == inboundWay && string(agent) == upstream.CheckAgent || s.c.at.way == capturedInWay && bytes.HasPrefix(agent, kubeletAgent)
 }
 
 // kubeletAgent begins the user agent of every probe.

@@ -62,8 +62,10 @@ func (c *check) dial(ctx context.Context, address string, o *Options) (net.Conn,
 const (
 	maxProbeHead = 32 << 10
 	maxProbeBody = 64 << 10 // of what is read of an answer so that the connection can be used again
-	userAgent    = "meshtest-sidecar/health-check"
 )
+
+// CheckAgent is the user agent of health checks over HTTP and gRPC, by which a sidecar knows that they are no traffic.
+const CheckAgent = "meshtest-sidecar/health-check"
 
 // tcpProbe makes a connection.
 type tcpProbe struct {
@@ -95,7 +97,7 @@ func (p *httpProbe) ask(ctx context.Context) error {
 		return err
 	}
 	to.Path, to.RawPath, to.RawQuery = path.Path, path.RawPath, path.RawQuery
-	req := &http.Request{Method: http.MethodGet, URL: &to, Host: p.check.authority, Header: http.Header{"User-Agent": {userAgent}}}
+	req := &http.Request{Method: http.MethodGet, URL: &to, Host: p.check.authority, Header: http.Header{"User-Agent": {CheckAgent}}}
 	for name, value := range p.check.HTTP.Headers {
 		req.Header.Set(name, value)
 	}
@@ -140,7 +142,7 @@ func (p *grpcProbe) ask(ctx context.Context) error {
 	to.Path = grpcHealthPath
 	req := &http.Request{
 		Method: http.MethodPost, URL: &to, Host: p.check.authority, Body: io.NopCloser(bytes.NewReader(healthRequest(p.check.GRPC.Service))),
-		Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {userAgent}},
+		Header: http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "User-Agent": {CheckAgent}},
 	}
 	resp, err := p.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {

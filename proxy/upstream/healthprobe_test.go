@@ -69,7 +69,7 @@ func TestHTTPProbe(t *testing.T) {
 		case "/moved":
 			http.Redirect(w, r, "/ok", http.StatusFound)
 		case "/who":
-			if r.Method != http.MethodGet || r.Host != "web.default" || r.URL.RawQuery != "a=b" || r.Header.Get("X-Key") != "k" || r.UserAgent() != userAgent {
+			if r.Method != http.MethodGet || r.Host != "web.default" || r.URL.RawQuery != "a=b" || r.Header.Get("X-Key") != "k" || r.UserAgent() != CheckAgent {
 				w.WriteHeader(http.StatusBadRequest)
 			}
 		case "/host":

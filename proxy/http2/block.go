@@ -47,6 +47,19 @@ func (b *block) reset() {
 	b.dec.SetEmitEnabled(true)
 }
 
+// maxIdle is the size of memory for one header block, in either direction, that a connection keeps for the next one.
+const maxIdle = 4 << 10
+
+// trim gives back what only a large block needed.
+func (b *block) trim() {
+	if cap(b.lines) > maxIdle {
+		b.lines = nil
+	}
+	if cap(b.cookie) > maxIdle {
+		b.cookie = nil
+	}
+}
+
 // add decodes a fragment.
 func (b *block) add(fragment []byte) error {
 	b.encoded += len(fragment)

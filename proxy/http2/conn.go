@@ -35,7 +35,8 @@ type conn struct {
 	tr     Transport
 	side   side
 	client bool
-	lim    *http1.Limits
+	lim    *http1.Limits // of what the peer sends
+	ours   *http1.Limits // of what the core writes, which has judged it, and adds fields of its own
 	tell   func(reason string)
 	now    func() time.Duration
 	times  times
@@ -66,7 +67,8 @@ type conn struct {
 	// What is sent.
 	out      output
 	enc      encoder
-	allowed  int64 // what the peer lets us send
+	allowed  int64  // what the peer lets us send
+	moved    uint64 // frames of payload that were sent, and streams that ended well
 	peer     peerSettings
 	goAway   bool // the peer takes no more streams, or wants no more
 	draining bool // we take no more streams, once those on their way are there
@@ -116,7 +118,8 @@ func (e *ResetError) Is(target error) bool { return target == ErrReset }
 func (c *conn) init(tr Transport, s side, o *common) {
 	o.withDefaults()
 	c.tr, c.side, c.lim, c.tell, c.now, c.times, c.sizes = tr, s, o.limits, o.tell, o.now, o.times, o.sizes
-	c.in.from = tr
+	c.ours = wider(o.limits)
+	c.in.from, c.in.late = tr, c.late
 	c.framer = http2.NewFramer(nil, &c.in)
 	c.framer.SetMaxReadFrameSize(maxFrame)
 	c.dec = hpack.NewDecoder(tableSize, c.block.emit)
@@ -127,6 +130,13 @@ func (c *conn) init(tr Transport, s side, o *common) {
 	c.enc.init()
 	c.out.flushed.L = &c.mu
 	c.watch.lastFrame = max(c.now(), 1)
+}
+
+// wider gives limits that bound what is within others and has been added to.
+func wider(l *http1.Limits) *http1.Limits {
+	w := *l
+	w.HeaderBytes, w.Headers, w.TargetBytes = 4*w.HeaderBytes, 4*w.Headers, 4*w.TargetBytes
+	return &w
 }
 
 // greet sends our SETTINGS, and widens the connection's window. The lock is held.

@@ -47,6 +47,21 @@ func (e *encoder) resize(n uint32) { e.enc.SetMaxDynamicTableSize(min(n, tableSi
 // block is what was encoded since it began.
 func (e *encoder) block() []byte { return e.buf.Bytes() }
 
+// appendTo appends the block as frames, and keeps nothing that only a large one needed.
+func (e *encoder) appendTo(b []byte, id uint32, last bool, maxFrame int) []byte {
+	b = appendHeaders(b, id, e.block(), last, maxFrame)
+	if e.buf.Cap() > maxIdle {
+		e.buf = bytes.Buffer{}
+	}
+	if cap(e.name) > maxIdle {
+		e.name = nil
+	}
+	if cap(e.path) > maxIdle {
+		e.path = nil
+	}
+	return b
+}
+
 // static adds a field of two strings that live for ever.
 func (e *encoder) static(name, value string) { e.write(name, value, false) }
 

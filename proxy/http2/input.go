@@ -11,6 +11,17 @@ type input struct {
 	from Transport
 	lent *socket.Buffer
 	b    []byte
+
+	begun bool   // something has to be whole soon, and a part of it was used
+	told  bool   // so
+	late  func() // is told, once, before the rest of it is waited for
+}
+
+// rest begins to watch what is read next, or ends that; it reports whether late was told.
+func (in *input) rest() (told bool) {
+	told = in.told
+	in.begun, in.told = false, false
+	return told
 }
 
 // lender is a connection that waits without a buffer.
@@ -27,12 +38,17 @@ func (in *input) Read(p []byte) (int, error) {
 	}
 	n := copy(p, in.b)
 	in.b = in.b[n:]
+	in.begun = true
 	return n, nil
 }
 
 // fill waits for more when all has been used.
 func (in *input) fill() error {
 	in.release()
+	if in.begun && !in.told {
+		in.told = true
+		in.late()
+	}
 	if l, ok := in.from.(lender); ok {
 		b, n, err := l.ReadLent()
 		if err != nil {

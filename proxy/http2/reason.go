@@ -33,8 +33,8 @@ const (
 	ReasonStrayFrames       = "http2_stray_frames"
 	ReasonUnread            = "http2_unread_answers" // the peer asks and does not read the answers
 	ReasonSettingsTimeout   = "http2_settings_timeout"
-	ReasonHeaderTimeout     = "http2_header_timeout" // a header block took too long
-	ReasonSlowRead          = "http2_slow_read"      // the peer's end takes nothing any more
+	ReasonHeaderTimeout     = "http2_header_timeout" // a header block, or another frame but DATA, took too long
+	ReasonSlowRead          = "http2_slow_read"      // the peer takes nothing any more, because his end is full or because he gives no window
 	ReasonPingTimeout       = "http2_ping_timeout"
 	ReasonIdle              = "http2_idle"
 	ReasonRequests          = "http2_max_requests" // the connection has carried as many as one may; it ends in good order

@@ -10,6 +10,7 @@ import (
 // readFrames takes frames until the connection ends, and says why it does.
 func (c *conn) readFrames() error {
 	for {
+		c.onTime()
 		fh, err := c.framer.ReadFrameHeader()
 		if err == nil {
 			err = c.frame(fh)
@@ -17,6 +18,24 @@ func (c *conn) readFrames() error {
 		if err != nil {
 			return wrongFrame(err)
 		}
+	}
+}
+
+// A frame that has begun, or a header block in its several frames, has to be whole soon: nobody needs the time who does not want to hold the connection. Payload is another matter; its streams have
+// timeouts of their own. late is when the rest of one has to be waited for.
+func (c *conn) late() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch.partial = max(c.now(), 1)
+	c.arm(c.watch.partial + c.times.header)
+}
+
+// onTime is when it is there, or needs not be.
+func (c *conn) onTime() {
+	if c.in.rest() {
+		c.mu.Lock()
+		c.watch.partial = 0
+		c.mu.Unlock()
 	}
 }
 
@@ -116,6 +135,7 @@ func (c *conn) dataCame(fh http2.FrameHeader) error {
 			return protocol("more padding than frame")
 		}
 	}
+	c.onTime()
 	c.mu.Lock()
 	st, err := c.admit(fh.StreamID, size, size-padding, fh.Flags.Has(http2.FlagDataEndStream))
 	for left := size - padding; left > 0 && err == nil; {
@@ -194,15 +214,10 @@ func (c *conn) credit(n int) {
 
 // headersCame decodes a header block with all its frames.
 func (c *conn) headersCame(f *http2.HeadersFrame) error {
+	defer c.block.trim()
 	id, ended := f.StreamID, f.StreamEnded()
 	c.block.reset()
 	c.block.selfish = f.HasPriority() && f.Priority.StreamDep == id
-	if !f.HeadersEnded() {
-		c.mu.Lock()
-		c.watch.block = max(c.now(), 1)
-		c.arm(c.watch.block + c.times.header)
-		c.mu.Unlock()
-	}
 	fragment, last := f.HeaderBlockFragment(), f.HeadersEnded()
 	for {
 		if err := c.block.add(fragment); err != nil {
@@ -226,7 +241,6 @@ func (c *conn) headersCame(f *http2.HeadersFrame) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watch.block = 0
 	if c.dead != nil {
 		return c.dead
 	}

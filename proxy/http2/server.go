@@ -239,7 +239,7 @@ func (s *Server) answerTooLarge(id uint32, ended bool) error {
 	s.enc.buf.Reset()
 	s.enc.static(":status", "431")
 	s.enc.static("content-length", "0")
-	b := appendHeaders(s.out.bytes(), id, s.enc.block(), true, s.peer.maxFrame)
+	b := s.enc.appendTo(s.out.bytes(), id, true, s.peer.maxFrame)
 	if !ended {
 		b = appendReset(b, id, http2.ErrCodeNo)
 	}

@@ -88,6 +88,7 @@ func (st *Stream) fail(why error) {
 // whole forgets a stream that has ended well in both directions. The lock is held.
 func (st *Stream) whole() {
 	if st.recv.ended && st.send.ended {
+		st.c.moved++
 		st.c.meter.ended()
 		st.c.forget(st, false)
 		st.c.side.over(st)

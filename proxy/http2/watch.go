@@ -8,7 +8,7 @@ import (
 
 // times are how long things may take. 0: any time, for those that say so.
 type times struct {
-	header      time.Duration // a header block
+	header      time.Duration // a header block, or another frame but DATA
 	settings    time.Duration // the acknowledgement of our settings
 	stall       time.Duration // the peer, to take anything, or to give a window
 	ping        time.Duration // silence before the peer is asked whether he is there; 0: he is not asked
@@ -25,7 +25,7 @@ type watch struct {
 	stopped bool
 
 	greeted   time.Duration // our SETTINGS were sent
-	block     time.Duration // a header block began; 0: none
+	partial   time.Duration // a header block, or another frame but DATA, is not whole; 0: none
 	lastFrame time.Duration
 	pinged    time.Duration // our PING was sent; 0: none is on its way
 	leaveBy   time.Duration // the connection is closed; 0: it does not end
@@ -103,8 +103,8 @@ func (c *conn) look(now time.Duration) (next time.Duration) {
 		return 0
 	case passed(greeted, c.times.settings):
 		c.leave(&connectionError{http2.ErrCodeSettingsTimeout, ReasonSettingsTimeout, "no acknowledgement"})
-	case passed(w.block, c.times.header):
-		c.leave(&connectionError{http2.ErrCodeEnhanceYourCalm, ReasonHeaderTimeout, "the header block takes too long"})
+	case passed(w.partial, c.times.header):
+		c.leave(&connectionError{http2.ErrCodeEnhanceYourCalm, ReasonHeaderTimeout, "a frame or a header block takes too long"})
 	case passed(w.pinged, c.times.pingTimeout):
 		c.tell(ReasonPingTimeout)
 		c.die(calm(ReasonPingTimeout))

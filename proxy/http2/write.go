@@ -22,6 +22,7 @@ type outbound struct {
 	queued, turn, needsWindow bool
 	after                     *Stream
 	waiting                   time.Duration // for a window since; 0: it is not
+	seen                      uint64        // what had moved then
 }
 
 // phase is where the message that is written has got to.
@@ -61,6 +62,10 @@ func (st *Stream) Write(p []byte) (n int, err error) {
 	}
 	if err != nil && st.send.err == nil && !st.send.ended {
 		st.send.err = err // nobody knows any more where the message is
+		if st.id == 0 && c.client && st.recv.err == nil {
+			st.recv.err = err // nor will anybody answer it
+			st.readable.Signal()
+		}
 	}
 	st.writing = false
 	st.release()
@@ -94,9 +99,9 @@ func (st *Stream) writeHead(p []byte) (n int, err error) {
 	}
 	c.mu.Unlock()
 	if c.client {
-		n, err = http1.ParseRequest(whole, &s.head, c.lim)
+		n, err = http1.ParseRequest(whole, &s.head, c.ours)
 	} else {
-		n, err = http1.ParseResponse(whole, &s.head, http1.Exchange{Method: st.method, Upgrade: st.upgrade}, c.lim)
+		n, err = http1.ParseResponse(whole, &s.head, http1.Exchange{Method: st.method, Upgrade: st.upgrade}, c.ours)
 	}
 	c.mu.Lock()
 	switch {
@@ -149,7 +154,7 @@ func (st *Stream) sendResponse(h *http1.Head) error {
 	}
 	c.enc.response(h, st.upgrade)
 	if h.Status < 200 && h.Status != 101 {
-		c.out.set(appendHeaders(c.out.bytes(), st.id, c.enc.block(), false, c.peer.maxFrame))
+		c.out.set(c.enc.appendTo(c.out.bytes(), st.id, false, c.peer.maxFrame))
 		return nil
 	}
 	st.scratch.body.Reset(h.Body, http1.Response, c.lim)
@@ -161,7 +166,7 @@ func (st *Stream) sendResponse(h *http1.Head) error {
 func (st *Stream) sendBlock(last bool) {
 	c := st.c
 	c.meter.progress++
-	c.out.set(appendHeaders(c.out.bytes(), st.id, c.enc.block(), last, c.peer.maxFrame))
+	c.out.set(c.enc.appendTo(c.out.bytes(), st.id, last, c.peer.maxFrame))
 	st.send.phase = atBody
 	if last {
 		st.sent()
@@ -172,6 +177,9 @@ func (st *Stream) sendBlock(last bool) {
 func (st *Stream) sendData(p []byte, last bool) {
 	c := st.c
 	c.meter.progress++
+	if len(p) > 0 {
+		c.moved++
+	}
 	c.out.set(appendData(c.out.bytes(), st.id, p, last))
 	c.allowed -= int64(len(p))
 	st.send.window -= int64(len(p))
@@ -280,24 +288,33 @@ func (st *Stream) waitForWindow() {
 	c := st.c
 	c.kick()
 	if st.send.waiting == 0 {
-		st.send.waiting = max(c.now(), 1)
+		st.send.waiting, st.send.seen = max(c.now(), 1), c.moved
 		c.arm(st.send.waiting + c.times.stall)
 	}
 	st.writable.Wait()
 }
 
-// stall resets streams whose peer has given no window for too long, and says when the next one may be due (0: never). The lock is held.
+// stall resets streams whose peer has given no window for too long, and says when the next one may be due (0: never). A caller who has taken nothing else meanwhile is not slow on one stream but
+// on all: his connection ends. An upstream's takes no more streams when it is its window that is missing. The lock is held.
 func (c *conn) stall(now time.Duration) (next time.Duration) {
 	for _, st := range c.streams {
 		switch due := st.send.waiting + c.times.stall; {
 		case st.send.waiting == 0:
-		case now >= due:
+		case now < due:
+			if next == 0 || due < next {
+				next = due
+			}
+		case !c.client && st.send.seen == c.moved:
+			c.leave(calm(ReasonSlowRead))
+			return 0
+		default:
+			if upstream, is := c.side.(*Client); is && c.allowed <= 0 {
+				upstream.retired = true
+			}
 			st.send.waiting = 0
 			c.tell(ReasonStalled)
 			st.fail(&ResetError{http2.ErrCodeCancel})
 			c.reset(st, http2.ErrCodeCancel)
-		case next == 0 || due < next:
-			next = due
 		}
 	}
 	return next

@@ -237,6 +237,7 @@ type Inbound struct {
 	Unknown  Unknown        `json:"unknown,omitempty"`  // traffic to what the mesh does not know, however it comes
 	Capture  *Capture       `json:"capture,omitempty"`  // nil: nothing is redirected to the sidecar
 	Tokens   Tokens         `json:"tokens,omitzero"`
+	Sampling *float64       `json:"sampling,omitempty"` // share of the traces that begin here of which spans are recorded, 0 to 1; nil: 0.01, Istio's
 }
 
 // Capture says where traffic arrives that the kernel redirects to the sidecar, which finds out where it was going by SO_ORIGINAL_DST.

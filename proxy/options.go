@@ -33,7 +33,7 @@ type Options struct {
 	// MaxConnections bounds the downstream connections, in all; default 10,000, as Envoy advises for a listener. One more is answered 503.
 	MaxConnections int
 	MaxStreams     uint32 // of one connection of HTTP/2; default 100
-	// TraceShare is the share of traces without a sampling decision that are marked as sampled; default 0.01, as in Istio; below 0: none.
+	// TraceShare is the share of traces without a sampling decision that are marked as sampled, unless the configuration says another one; default 0.01, as in Istio; below 0: none.
 	TraceShare float64
 
 	Dial    func(ctx context.Context, address string) (net.Conn, error) // default: TCP

@@ -103,6 +103,14 @@ func (s *Server) retain(c *config) {
 // Generation is that of the last update that was applied.
 func (s *Server) Generation() mesh.Generation { return s.config.Load().generation }
 
+// Workload is whom the sidecar stands beside, as the configuration in force says or, before there is one, as it was made.
+func (s *Server) Workload() mesh.Workload {
+	if in := s.config.Load().inbound; in != nil {
+		return in.Workload
+	}
+	return s.opts.Workload
+}
+
 // Ready reports whether the server knows what to listen on, and listens.
 func (s *Server) Ready() bool {
 	s.applying.Lock()

@@ -69,7 +69,7 @@ func (s *stream) traceSingle(single, span []byte) {
 func (s *stream) traceAnew(span []byte) {
 	e := &s.edits
 	sampled := byte('0')
-	if s.srv.opts.TraceShare > 0 && mesh.Chance(s.seed(), mesh.PurposeSample, "trace", "", s.key, 0).Below(s.srv.opts.TraceShare) {
+	if share := s.traceShare(); share > 0 && mesh.Chance(s.seed(), mesh.PurposeSample, "trace", "", s.key, 0).Below(share) {
 		sampled = '1'
 	}
 	t := append(s.scratch.trace[:0], "00-"...)
@@ -85,6 +85,14 @@ func (s *stream) traceAnew(span []byte) {
 	e.AddBytes("x-b3-traceid", id)
 	e.AddBytes("x-b3-spanid", span)
 	e.AddBytes("x-b3-sampled", t[len(t)-1:])
+}
+
+// traceShare is the share of traces that are sampled when they begin here.
+func (s *stream) traceShare() float64 {
+	if in := s.cfg.inbound; in != nil && in.Sampling != nil {
+		return *in.Sampling
+	}
+	return s.srv.opts.TraceShare
 }
 
 func (s *stream) seed() uint64 {

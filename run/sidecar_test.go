@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/test/bufconn"
@@ -34,7 +35,17 @@ type fakeSidecar struct {
 	accounts map[string]mesh.Accounting
 	moved    chan struct{} // closed and replaced when an account changes
 	answered uint64        // requests, as the callee
+	copied   uint64        // requests, for a mirror: the version v2 of backend
 	ended    bool          // it says no more
+	spans    []string      // that wait, in Zipkin's JSON
+}
+
+func (s *fakeSidecar) TakeSpans() ([]byte, uint64) {
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	taken := "[" + strings.Join(s.spans, ",") + "]"
+	s.spans = nil
+	return []byte(taken), 0
 }
 
 func (s *fakeSidecar) sidecar() env.Sidecar {
@@ -132,6 +143,7 @@ func (s *fakeSidecar) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	fmt.Fprintf(w, "# TYPE istio_requests_total counter\nistio_requests_total{reporter=%q,destination_app=%q,destination_version=%q} %d\n",
 		"destination", s.workload.Service, s.workload.Version, s.answered)
+	fmt.Fprintf(w, "# TYPE meshtest_sidecar_mirrored_total counter\nmeshtest_sidecar_mirrored_total{outcome=%q,to=%q,version=%q} %d\n", "answered", "backend", "v2", s.copied)
 }
 
 // one counts one request that a caller sends.

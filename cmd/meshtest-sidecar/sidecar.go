@@ -14,10 +14,14 @@ import (
 	"meshtest.dev/meshtest/injector/filter"
 	"meshtest.dev/meshtest/proxy"
 	"meshtest.dev/meshtest/proxy/telemetry"
+	"meshtest.dev/meshtest/proxy/zipkin"
 )
 
 // heartbeat is how long a sidecar with nothing to tell stays silent. The end of a run waits for it.
 const heartbeat = 250 * time.Millisecond
+
+// waitingSpans is how many spans wait for the run, which asks once a second; about 3 MiB.
+const waitingSpans = zipkin.DefaultQueue
 
 // sidecar is everything that runs in the process.
 type sidecar struct {
@@ -25,6 +29,7 @@ type sidecar struct {
 	server   *proxy.Server
 	faults   *filter.Filter
 	evidence *telemetry.Evidence
+	spans    *zipkin.Exporter
 	obey     func(context.Context, wire.Sink) error // lets the sink carry out what the control plane says, until ctx ends or there is no talking to it any more
 	allow    func(token string) bool                // who may lease faults and hear evidence
 	direct   net.Listener                           // where
@@ -43,9 +48,16 @@ func newSidecar(o proxy.Options, log *slog.Logger) *sidecar {
 	instance := o.Workload.Instance
 	s := &sidecar{log: log, faults: filter.New(instance, filter.BootClock)}
 	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: instance, Heartbeat: heartbeat})
-	o.Filters, o.Evidence, o.Log = []proxy.Filter{acted(s.faults)}, s.evidence, log
+	o.Counters = &telemetry.Counters{}
+	s.spans = zipkin.NewBuffer(waitingSpans, o.Counters)
+	o.Filters, o.Evidence, o.Spans, o.Log = []proxy.Filter{acted(s.faults)}, s.evidence, s.spans, log
 	s.server = proxy.New(o)
 	return s
+}
+
+// TakeSpans gives the spans that wait to the run.
+func (s *sidecar) TakeSpans() ([]byte, uint64) {
+	return s.spans.Take(zipkin.Endpoint{Service: s.server.Workload().Name})
 }
 
 // close closes the listeners of a sidecar that does not run.
@@ -72,7 +84,7 @@ func (s *sidecar) run(ctx context.Context) error {
 		}
 	}
 	answer.Go(func() {
-		failed(wire.ServeDirect(answering, s.direct, s.allow, s.faults, told(s.evidence)))
+		failed(wire.ServeDirect(answering, s.direct, s.allow, s.faults, told(s.evidence), s))
 	})
 	answer.Go(func() { s.faults.Run(answering) })
 	for _, site := range s.sites {

@@ -57,3 +57,28 @@ func receiveEvidence(ctx context.Context, conn *grpc.ClientConn, from uint64, ea
 		}
 	}
 }
+
+// Spans asks one sidecar for its spans, on a connection of its own, which is opened when it is needed and made anew when it breaks.
+type Spans struct{ conn *grpc.ClientConn }
+
+// Spans returns who asks for the sidecar's spans; it has to be closed.
+func (d *Direct) Spans() (*Spans, error) {
+	conn, err := connect(d.dial, d.token)
+	if err != nil {
+		return nil, fmt.Errorf("asking for spans: %w", err)
+	}
+	return &Spans{conn}, nil
+}
+
+// Take returns the spans that the sidecar has recorded since it was asked last, as a list in Zipkin's JSON; lost counts those that it dropped so far because nobody asked in time. Spans of an
+// answer that is lost on the way are lost.
+func (s *Spans) Take(ctx context.Context) (spans []byte, lost uint64, err error) {
+	reply, err := pb.NewSidecarClient(s.conn).Spans(ctx, &pb.SpansRequest{})
+	if err != nil {
+		return nil, 0, fmt.Errorf("taking spans: %w", plain(err))
+	}
+	return reply.GetSpans(), reply.GetLost(), nil
+}
+
+// Close closes the connection.
+func (s *Spans) Close() error { return s.conn.Close() }

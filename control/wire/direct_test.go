@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ type fakeSidecar struct {
 	states  map[string]mesh.Accounting
 	changed chan struct{}
 	blocks  []mesh.EvidenceBlock
+	takes   int // of spans
 }
 
 func newFake() *fakeSidecar {
@@ -67,6 +69,13 @@ func (f *fakeSidecar) Next(ctx context.Context, from uint64) (mesh.EvidenceBlock
 	return mesh.EvidenceBlock{}, io.EOF
 }
 
+func (f *fakeSidecar) TakeSpans() ([]byte, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.takes++
+	return fmt.Appendf(nil, "[%d]", f.takes), 7
+}
+
 // serve serves the sidecar until the returned function is called.
 func serve(t testing.TB, path string, f *fakeSidecar) (stop func()) {
 	t.Helper()
@@ -74,7 +83,7 @@ func serve(t testing.TB, path string, f *fakeSidecar) (stop func()) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeDirect(ctx, l, Verify("token"), f, f) }()
+	go func() { done <- ServeDirect(ctx, l, Verify("token"), f, f, f) }()
 	return sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-done)
@@ -217,12 +226,41 @@ func TestEvidence(t *testing.T) {
 	require.ErrorIs(t, d.Evidence(t.Context(), 0, func(mesh.EvidenceBlock) error { return full }), full)
 }
 
+func TestSpansAreTaken(t *testing.T) {
+	t.Parallel()
+	path, f := socket(t), newFake()
+	stop := serve(t, path, f)
+	spans, err := NewDirect(Unix(path), "token").Spans()
+	require.NoError(t, err)
+	defer spans.Close()
+	for _, want := range []string{"[1]", "[2]"} {
+		text, lost, err := spans.Take(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, string(text))
+		require.EqualValues(t, 7, lost)
+	}
+	stop()
+	_, _, err = spans.Take(t.Context())
+	require.ErrorContains(t, err, "taking spans: ")
+	stop = serve(t, path, f)
+	defer stop()
+	for err != nil { // the connection is made anew
+		_, _, err = spans.Take(t.Context())
+	}
+}
+
 func TestStrangersAreRefused(t *testing.T) {
 	t.Parallel()
 	path, f := socket(t), newFake()
 	defer serve(t, path, f)()
 	stranger := NewDirect(Unix(path), "guess")
 	require.ErrorContains(t, stranger.Evidence(t.Context(), 0, nil), "the token is not this sidecar's")
+	spans, err := stranger.Spans()
+	require.NoError(t, err)
+	defer spans.Close()
+	_, _, err = spans.Take(t.Context())
+	require.ErrorContains(t, err, "the token is not this sidecar's")
+	require.Zero(t, f.takes)
 	require.ErrorContains(t, stranger.NewHolder("run", 1, func(Holding) {}).Run(t.Context()), "the token is not this sidecar's")
 	require.Zero(t, f.count())
 }

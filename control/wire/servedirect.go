@@ -33,6 +33,12 @@ type EvidenceSource interface {
 	Next(ctx context.Context, from uint64) (mesh.EvidenceBlock, error)
 }
 
+// SpanSource is who keeps a sidecar's spans until they are asked for.
+type SpanSource interface {
+	// TakeSpans returns the spans that wait, as a list in Zipkin's JSON, and forgets them; lost counts those that were dropped so far because nobody took them in time.
+	TakeSpans() (spans []byte, lost uint64)
+}
+
 // How often the holder of a lease hears what its fault did, and how long a released fault may take to let go before what is left is reported as residue.
 const (
 	AccountingInterval = 250 * time.Millisecond
@@ -41,14 +47,14 @@ const (
 
 // ServeDirect serves the run on the sidecar's own socket until ctx ends, and returns when every call has returned. Callers must show a token that verify recognises, such
 // as [Verify] and [VerifyDigest] do.
-func ServeDirect(ctx context.Context, listener net.Listener, verify func(token string) bool, leases Leaseholder, evidence EvidenceSource) error {
+func ServeDirect(ctx context.Context, listener net.Listener, verify func(token string) bool, leases Leaseholder, evidence EvidenceSource, spans SpanSource) error {
 	server := NewServer(func(ctx context.Context, _ string) error {
 		if !verify(Token(ctx)) {
 			return errors.New("the token is not this sidecar's")
 		}
 		return nil
 	})
-	pb.RegisterSidecarServer(server, &direct{leases: leases, evidence: evidence})
+	pb.RegisterSidecarServer(server, &direct{leases: leases, evidence: evidence, spans: spans})
 	if err := Serve(ctx, server, listener); err != nil {
 		return fmt.Errorf("serving the run directly: %w", err)
 	}
@@ -59,6 +65,12 @@ type direct struct {
 	pb.UnimplementedSidecarServer
 	leases   Leaseholder
 	evidence EvidenceSource
+	spans    SpanSource
+}
+
+func (d *direct) Spans(context.Context, *pb.SpansRequest) (*pb.SpansReply, error) {
+	spans, lost := d.spans.TakeSpans()
+	return &pb.SpansReply{Spans: spans, Lost: lost}, nil
 }
 
 func (d *direct) Evidence(request *pb.EvidenceRequest, stream grpc.ServerStreamingServer[pb.EvidenceBlock]) error {

@@ -51,7 +51,7 @@ func TestTLS(t *testing.T) {
 	digest := TokenDigest(DirectToken("key", "w.ns"))
 	defer run(t, func(ctx context.Context) error {
 		secured := ListenTLS(l, func() (*tls.Certificate, error) { return own, nil })
-		return ServeDirect(ctx, secured, VerifyDigest(func() string { return digest }), f, f)
+		return ServeDirect(ctx, secured, VerifyDigest(func() string { return digest }), f, f, f)
 	})()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)

@@ -2,7 +2,7 @@
 // conversation.
 //
 // There are three. [Discover] is a sidecar's conversation with the control plane; [Configuration] is how whoever owns the configuration changes it
-// there; [Direct] is how the run leases faults to a sidecar and receives its evidence, and [ServeDirect] the sidecar's end of that. Bodies are the JSON of
+// there; [Direct] is how the run leases faults to a sidecar and receives its evidence and its spans, and [ServeDirect] the sidecar's end of that. Bodies are the JSON of
 // package mesh's types in an envelope of protobuf (package pb).
 package wire
 

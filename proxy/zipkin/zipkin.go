@@ -63,20 +63,40 @@ type Exporter struct {
 	waiting batch
 	sending int  // spans that were taken out to be sent, and were not yet
 	ended   bool // nothing more is taken
+
+	taking sync.Mutex
+	spare  batch // of Take; guarded by taking
 }
 
 // New returns an exporter that sends once Run runs; recording may begin before.
 func New(o Options) (*Exporter, error) {
-	u, err := url.Parse(o.URL)
+	var err error
+	if o.URL, err = collectorURL(o.URL); err != nil {
+		return nil, fmt.Errorf("address of the trace collector: %w", err)
+	}
+	return newExporter(o), nil
+}
+
+// NewBuffer returns an exporter that sends nothing: spans wait until somebody takes them.
+func NewBuffer(queue int, counters *telemetry.Counters) *Exporter {
+	return newExporter(Options{Queue: queue, Counters: counters})
+}
+
+// collectorURL completes the address of a collector.
+func collectorURL(text string) (string, error) {
+	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("address of the trace collector: %w", err)
+		return "", err
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, fmt.Errorf("address of the trace collector: %q is not http://HOST:PORT", o.URL)
+		return "", fmt.Errorf("%q is not http://HOST:PORT", text)
 	case u.Path == "" || u.Path == "/":
 		u.Path = Path
 	}
-	o.URL = u.String()
+	return u.String(), nil
+}
+
+func newExporter(o Options) *Exporter {
 	o.Batch = cmp.Or(o.Batch, DefaultBatch)
 	o.Interval = cmp.Or(o.Interval, DefaultInterval)
 	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
@@ -88,7 +108,7 @@ func New(o Options) (*Exporter, error) {
 	return &Exporter{
 		options: o, client: newClient(o.Dial), wake: make(chan struct{}, 1),
 		sent: o.Counters.Counter("spans_sent_total"), full: dropped("queue"), unreachable: dropped("unreachable"), refused: dropped("refused"), invalid: dropped("invalid"),
-	}, nil
+	}
 }
 
 // newClient makes a client for the collector alone. It never asks a proxy and never follows the collector elsewhere.
@@ -128,6 +148,19 @@ func (x *Exporter) Record(s *Span) {
 		default: // it is awake
 		}
 	}
+}
+
+// Take returns the spans that wait, as the JSON of Zipkin's API, and forgets them; local is the workload whose proxy this is. lost counts those that were dropped so far because too many waited.
+func (x *Exporter) Take(local Endpoint) (spans []byte, lost uint64) {
+	x.taking.Lock()
+	defer x.taking.Unlock()
+	x.mu.Lock()
+	x.waiting, x.spare = x.spare, x.waiting
+	x.mu.Unlock()
+	spans = appendSpans(nil, x.spare.spans, local)
+	x.sent.Add(uint64(len(x.spare.spans)))
+	x.spare.reset()
+	return spans, x.full.Value()
 }
 
 // Run sends spans until ctx ends, and then, within 2 s, what is left. What is recorded later is dropped.

@@ -310,3 +310,32 @@ func (p *pipes) Accept() (net.Conn, error) {
 
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func TestSpansAreTaken(t *testing.T) {
+	t.Parallel()
+	counters := &telemetry.Counters{}
+	x := zipkin.NewBuffer(2, counters)
+	web := zipkin.Endpoint{Service: "web-v1"}
+	take := func() ([]traces.Span, uint64) {
+		text, lost := x.Take(web)
+		spans, err := traces.Decode(text)
+		require.NoError(t, err)
+		return spans, lost
+	}
+	spans, lost := take()
+	require.Empty(t, spans)
+	require.Zero(t, lost)
+	for round := range 3 {
+		for range 3 { // one more than wait
+			one := full()
+			x.Record(&one)
+		}
+		spans, lost = take()
+		require.Len(t, spans, 2)
+		require.Equal(t, "web-v1", spans[1].Service())
+		require.EqualValues(t, round+1, lost)
+	}
+	spans, _ = take()
+	require.Empty(t, spans, "they are told once")
+	require.Equal(t, 6.0, value(t, counters, "spans_sent_total"))
+}

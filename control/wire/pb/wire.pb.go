@@ -1220,6 +1220,94 @@ func (x *EvidenceBlock) GetBody() []byte {
 	return nil
 }
 
+type SpansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpansRequest) Reset() {
+	*x = SpansRequest{}
+	mi := &file_control_wire_pb_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpansRequest) ProtoMessage() {}
+
+func (x *SpansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_wire_pb_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpansRequest.ProtoReflect.Descriptor instead.
+func (*SpansRequest) Descriptor() ([]byte, []int) {
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{20}
+}
+
+type SpansReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Spans         []byte                 `protobuf:"bytes,1,opt,name=spans,proto3" json:"spans,omitempty"` // a list in Zipkin's JSON, version 2
+	Lost          uint64                 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`  // spans that were dropped so far because nobody took them in time
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpansReply) Reset() {
+	*x = SpansReply{}
+	mi := &file_control_wire_pb_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpansReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpansReply) ProtoMessage() {}
+
+func (x *SpansReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_wire_pb_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpansReply.ProtoReflect.Descriptor instead.
+func (*SpansReply) Descriptor() ([]byte, []int) {
+	return file_control_wire_pb_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SpansReply) GetSpans() []byte {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+func (x *SpansReply) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
 var File_control_wire_pb_wire_proto protoreflect.FileDescriptor
 
 const file_control_wire_pb_wire_proto_rawDesc = "" +
@@ -1308,15 +1396,21 @@ const file_control_wire_pb_wire_proto_rawDesc = "" +
 	"\x0fEvidenceRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\"#\n" +
 	"\rEvidenceBlock\x12\x12\n" +
-	"\x04body\x18\x01 \x01(\fR\x04body2]\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\"\x0e\n" +
+	"\fSpansRequest\"6\n" +
+	"\n" +
+	"SpansReply\x12\x14\n" +
+	"\x05spans\x18\x01 \x01(\fR\x05spans\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\x04R\x04lost2]\n" +
 	"\tDiscovery\x12P\n" +
 	"\x06Stream\x12%.meshtest.control.v1.DiscoveryRequest\x1a\x1b.meshtest.control.v1.Update(\x010\x012\xa9\x01\n" +
 	"\rConfiguration\x12K\n" +
 	"\x05Apply\x12!.meshtest.control.v1.ApplyRequest\x1a\x1f.meshtest.control.v1.ApplyReply\x12K\n" +
-	"\x05Watch\x12!.meshtest.control.v1.WatchRequest\x1a\x1d.meshtest.control.v1.Progress0\x012\xaf\x01\n" +
+	"\x05Watch\x12!.meshtest.control.v1.WatchRequest\x1a\x1d.meshtest.control.v1.Progress0\x012\xfc\x01\n" +
 	"\aSidecar\x12L\n" +
 	"\x04Hold\x12 .meshtest.control.v1.HoldRequest\x1a\x1e.meshtest.control.v1.HoldReply(\x010\x01\x12V\n" +
-	"\bEvidence\x12$.meshtest.control.v1.EvidenceRequest\x1a\".meshtest.control.v1.EvidenceBlock0\x01B'Z%meshtest.dev/meshtest/control/wire/pbb\x06proto3"
+	"\bEvidence\x12$.meshtest.control.v1.EvidenceRequest\x1a\".meshtest.control.v1.EvidenceBlock0\x01\x12K\n" +
+	"\x05Spans\x12!.meshtest.control.v1.SpansRequest\x1a\x1f.meshtest.control.v1.SpansReplyB'Z%meshtest.dev/meshtest/control/wire/pbb\x06proto3"
 
 var (
 	file_control_wire_pb_wire_proto_rawDescOnce sync.Once
@@ -1330,7 +1424,7 @@ func file_control_wire_pb_wire_proto_rawDescGZIP() []byte {
 	return file_control_wire_pb_wire_proto_rawDescData
 }
 
-var file_control_wire_pb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_control_wire_pb_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_control_wire_pb_wire_proto_goTypes = []any{
 	(*Generation)(nil),       // 0: meshtest.control.v1.Generation
 	(*DiscoveryRequest)(nil), // 1: meshtest.control.v1.DiscoveryRequest
@@ -1352,6 +1446,8 @@ var file_control_wire_pb_wire_proto_goTypes = []any{
 	(*HoldReply)(nil),        // 17: meshtest.control.v1.HoldReply
 	(*EvidenceRequest)(nil),  // 18: meshtest.control.v1.EvidenceRequest
 	(*EvidenceBlock)(nil),    // 19: meshtest.control.v1.EvidenceBlock
+	(*SpansRequest)(nil),     // 20: meshtest.control.v1.SpansRequest
+	(*SpansReply)(nil),       // 21: meshtest.control.v1.SpansReply
 }
 var file_control_wire_pb_wire_proto_depIdxs = []int32{
 	2,  // 0: meshtest.control.v1.DiscoveryRequest.hello:type_name -> meshtest.control.v1.Hello
@@ -1372,13 +1468,15 @@ var file_control_wire_pb_wire_proto_depIdxs = []int32{
 	12, // 15: meshtest.control.v1.Configuration.Watch:input_type -> meshtest.control.v1.WatchRequest
 	14, // 16: meshtest.control.v1.Sidecar.Hold:input_type -> meshtest.control.v1.HoldRequest
 	18, // 17: meshtest.control.v1.Sidecar.Evidence:input_type -> meshtest.control.v1.EvidenceRequest
-	7,  // 18: meshtest.control.v1.Discovery.Stream:output_type -> meshtest.control.v1.Update
-	11, // 19: meshtest.control.v1.Configuration.Apply:output_type -> meshtest.control.v1.ApplyReply
-	13, // 20: meshtest.control.v1.Configuration.Watch:output_type -> meshtest.control.v1.Progress
-	17, // 21: meshtest.control.v1.Sidecar.Hold:output_type -> meshtest.control.v1.HoldReply
-	19, // 22: meshtest.control.v1.Sidecar.Evidence:output_type -> meshtest.control.v1.EvidenceBlock
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
+	20, // 18: meshtest.control.v1.Sidecar.Spans:input_type -> meshtest.control.v1.SpansRequest
+	7,  // 19: meshtest.control.v1.Discovery.Stream:output_type -> meshtest.control.v1.Update
+	11, // 20: meshtest.control.v1.Configuration.Apply:output_type -> meshtest.control.v1.ApplyReply
+	13, // 21: meshtest.control.v1.Configuration.Watch:output_type -> meshtest.control.v1.Progress
+	17, // 22: meshtest.control.v1.Sidecar.Hold:output_type -> meshtest.control.v1.HoldReply
+	19, // 23: meshtest.control.v1.Sidecar.Evidence:output_type -> meshtest.control.v1.EvidenceBlock
+	21, // 24: meshtest.control.v1.Sidecar.Spans:output_type -> meshtest.control.v1.SpansReply
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1404,7 +1502,7 @@ func file_control_wire_pb_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_wire_pb_wire_proto_rawDesc), len(file_control_wire_pb_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

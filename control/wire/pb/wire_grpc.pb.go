@@ -278,6 +278,7 @@ var Configuration_ServiceDesc = grpc.ServiceDesc{
 const (
 	Sidecar_Hold_FullMethodName     = "/meshtest.control.v1.Sidecar/Hold"
 	Sidecar_Evidence_FullMethodName = "/meshtest.control.v1.Sidecar/Evidence"
+	Sidecar_Spans_FullMethodName    = "/meshtest.control.v1.Sidecar/Spans"
 )
 
 // SidecarClient is the client API for Sidecar service.
@@ -290,6 +291,8 @@ type SidecarClient interface {
 	Hold(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[HoldRequest, HoldReply], error)
 	// Evidence delivers the blocks from a sequence number on, as they are completed.
 	Evidence(ctx context.Context, in *EvidenceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EvidenceBlock], error)
+	// Spans tells the spans that were recorded since it was called last.
+	Spans(ctx context.Context, in *SpansRequest, opts ...grpc.CallOption) (*SpansReply, error)
 }
 
 type sidecarClient struct {
@@ -332,6 +335,16 @@ func (c *sidecarClient) Evidence(ctx context.Context, in *EvidenceRequest, opts 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sidecar_EvidenceClient = grpc.ServerStreamingClient[EvidenceBlock]
 
+func (c *sidecarClient) Spans(ctx context.Context, in *SpansRequest, opts ...grpc.CallOption) (*SpansReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SpansReply)
+	err := c.cc.Invoke(ctx, Sidecar_Spans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SidecarServer is the server API for Sidecar service.
 // All implementations must embed UnimplementedSidecarServer
 // for forward compatibility.
@@ -342,6 +355,8 @@ type SidecarServer interface {
 	Hold(grpc.BidiStreamingServer[HoldRequest, HoldReply]) error
 	// Evidence delivers the blocks from a sequence number on, as they are completed.
 	Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceBlock]) error
+	// Spans tells the spans that were recorded since it was called last.
+	Spans(context.Context, *SpansRequest) (*SpansReply, error)
 	mustEmbedUnimplementedSidecarServer()
 }
 
@@ -357,6 +372,9 @@ func (UnimplementedSidecarServer) Hold(grpc.BidiStreamingServer[HoldRequest, Hol
 }
 func (UnimplementedSidecarServer) Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceBlock]) error {
 	return status.Error(codes.Unimplemented, "method Evidence not implemented")
+}
+func (UnimplementedSidecarServer) Spans(context.Context, *SpansRequest) (*SpansReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Spans not implemented")
 }
 func (UnimplementedSidecarServer) mustEmbedUnimplementedSidecarServer() {}
 func (UnimplementedSidecarServer) testEmbeddedByValue()                 {}
@@ -397,13 +415,36 @@ func _Sidecar_Evidence_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Sidecar_EvidenceServer = grpc.ServerStreamingServer[EvidenceBlock]
 
+func _Sidecar_Spans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SpansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SidecarServer).Spans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Sidecar_Spans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SidecarServer).Spans(ctx, req.(*SpansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Sidecar_ServiceDesc is the grpc.ServiceDesc for Sidecar service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Sidecar_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "meshtest.control.v1.Sidecar",
 	HandlerType: (*SidecarServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Spans",
+			Handler:    _Sidecar_Spans_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Hold",

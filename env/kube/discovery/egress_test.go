@@ -47,10 +47,14 @@ func TestOutsideIsClosedUnlessTheOwnerNamesIt(t *testing.T) {
 func TestOutsideIsOpen(t *testing.T) {
 	t.Parallel()
 	for _, unknown := range []mesh.Unknown{"", mesh.PassThrough} {
-		got, problems := build(t, outsideWorld(), said(saidInstance(unknown), saidService("web", 80)))
+		share := 0.5
+		instance := saidInstance(unknown)
+		instance.Sampling = &share
+		got, problems := build(t, outsideWorld(), said(instance, saidService("web", 80)))
 		require.Empty(t, problems)
 		require.Contains(t, got.Routes, hostOf("tracker")+":8090")
 		require.Equal(t, unknown, got.Inbound["web-1."+real].Unknown)
+		require.Equal(t, &share, got.Inbound["web-1."+real].Sampling, "what the owner says of traces, too")
 	}
 }
 

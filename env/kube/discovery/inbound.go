@@ -61,7 +61,7 @@ func (b *builder) application(p *corev1.Pod) *mesh.Inbound {
 		w.Service = selecting[0].Name
 	}
 	return &mesh.Inbound{
-		Workload: w, Seed: b.seed(), Listen: b.listen(p, selecting), Unknown: b.unknown(), Limits: b.limits(w),
+		Workload: w, Seed: b.seed(), Listen: b.listen(p, selecting), Unknown: b.unknown(), Limits: b.limits(w), Sampling: b.sampling(),
 		Capture: &mesh.Capture{Inbound: anyAddress(names.PortInbound), Outbound: anyAddress(names.PortOutbound)},
 		Tokens:  b.directToken(w.Instance),
 	}
@@ -182,6 +182,14 @@ func (b *builder) seed() uint64 {
 		return b.overlay.Inbound[instance].Seed
 	}
 	return 0
+}
+
+// sampling is the share of traces of which spans are recorded; the owner gives every instance the same.
+func (b *builder) sampling() *float64 {
+	for _, instance := range slices.Sorted(maps.Keys(b.overlay.Inbound)) {
+		return b.overlay.Inbound[instance].Sampling
+	}
+	return nil
 }
 
 func (b *builder) identity(p *corev1.Pod) string {

@@ -4,23 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
-	"io"
 	"maps"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
-	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 // known are the cases of h2spec that fail, by package and title, and why that is right. One that passes has to go.
@@ -41,7 +36,7 @@ func TestH2spec(t *testing.T) {
 		t.Skip("h2spec is built and run")
 	}
 	tool := h2spec(t)
-	plain, secure := sidecar(t, origin(t))
+	g := newSidecar(t, application(t, "an answer with some bytes for windows to hold back"), proxy.Timeouts{})
 	expected := maps.Clone(known)
 	maps.Copy(expected, knownPlain)
 	for name, c := range map[string]struct {
@@ -49,8 +44,8 @@ func TestH2spec(t *testing.T) {
 		flags   []string
 		known   map[string]string
 	}{
-		"prior knowledge": {plain, nil, expected},
-		"TLS":             {secure, []string{"--tls", "--insecure"}, known},
+		"prior knowledge": {g.plain, nil, expected},
+		"TLS":             {g.secure, []string{"--tls", "--insecure"}, known},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,61 +114,4 @@ func readReport(t *testing.T, text []byte) (cases int, failed map[string]string)
 		}
 	}
 	return cases, failed
-}
-
-// origin is an application that reads a request before it answers; otherwise the sidecar would have refused the rest of the request before h2spec sends what it is about.
-func origin(t *testing.T) (address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, "an answer with some bytes for windows to hold back")
-	})}
-	served := make(chan struct{})
-	go func() { defer close(served); _ = srv.Serve(l) }()
-	t.Cleanup(func() { _ = srv.Close(); <-served })
-	return l.Addr().String()
-}
-
-// sidecar runs a gateway before an application until the test ends, without TLS and with it.
-func sidecar(t *testing.T, app string) (plain, secure string) {
-	t.Helper()
-	const name = "gateway"
-	w := mesh.Workload{Name: name, Namespace: mesh.DefaultNamespace, Service: name, Instance: name}
-	srv := proxy.New(proxy.Options{Workload: w, Timeouts: proxy.Timeouts{Drain: time.Second}})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-done)
-	})
-	cert := certtest.NewAuthority(t).Issue(t, "127.0.0.1")
-	host, text, err := net.SplitHostPort(app)
-	require.NoError(t, err)
-	number, err := strconv.Atoi(text)
-	require.NoError(t, err)
-	backend := mesh.FQDN("backend", mesh.DefaultNamespace)
-	s, in := mesh.NewSnapshot(), &mesh.Inbound{Workload: w}
-	s.Services[backend] = &mesh.Service{Host: backend, Ports: []mesh.Port{
-		{Number: 80, Protocol: mesh.HTTP},
-		{Number: 443, Protocol: mesh.HTTP, TLS: &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Hosts: []string{"*"}, Chain: cert.Chain, PrivateKey: cert.Key}}}},
-	}}
-	plain, secure = free(t), free(t)
-	for port, bind := range map[int]string{80: plain, 443: secure} {
-		s.Endpoints[mesh.HostPort(backend, port)] = &mesh.Endpoints{Host: backend, Port: port, Endpoints: []mesh.Endpoint{{Address: host, Port: number}}}
-		in.Outbound = append(in.Outbound, mesh.OutboundPort{Bind: bind, Host: backend, Port: port, Protocol: mesh.HTTP})
-	}
-	s.Inbound[name] = in
-	require.NoError(t, srv.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: s}))
-	return plain, secure
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }

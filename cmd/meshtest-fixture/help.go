@@ -11,6 +11,7 @@ probability 0.3. Passed on: x-request-id, traceparent, tracestate, baggage, b3, 
 Settings of this application:
   SERVICE_NAME      must be set
   UPSTREAM_URI      URLs to call, comma separated, in order; empty for the last hop
+  UPSTREAM_ORDER    serial (the default): one after the other, up to the first that fails; parallel: all at the same time
   UPSTREAM_TIMEOUT  for all upstreams together (15s)
   DROP_HEADER       headers that are not passed on, comma separated: a defect. x-b3-* drops all that begin so
   PROXY             env: call through http_proxy, except for no_proxy and loopback addresses; none (the default): directly

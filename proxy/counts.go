@@ -9,7 +9,7 @@ import (
 type counts struct {
 	accepted [numWays]*telemetry.Counter
 	refused  byReason // requests and connections that were refused, by reason
-	mirrored byReason // copies for mirrors, by what became of them
+	copies   copies   // requests that were copied for mirrors
 	closed   byReason // connections that were closed without an answer, by reason
 	bad      [http1.NumReasons]*telemetry.Counter
 	retries  *telemetry.Counter
@@ -30,13 +30,21 @@ func (b byReason) with(reason string) *telemetry.Counter {
 	return b.counters.Counter(b.name, b.label, reason)
 }
 
+// copies counts copies for mirrors: by what became of them, the service that they were for, and the version that they were sent to, which is empty when nobody was chosen. They are no
+// evidence, but whoever compares what a service was sent with what it says it got must know of them.
+type copies struct{ counters *telemetry.Counters }
+
+func (c copies) with(outcome, to, version string) *telemetry.Counter {
+	return c.counters.Counter("mirrored_total", "outcome", outcome, "to", to, "version", version)
+}
+
 func (c *counts) init(all *telemetry.Counters) {
 	for i := range c.accepted {
 		c.accepted[i] = all.Counter("connections_total", "listener", way(i).String())
 	}
 	c.refused = byReason{all, "refused_total", "reason"}
 	c.closed = byReason{all, "closed_total", "reason"}
-	c.mirrored = byReason{all, "mirrored_total", "outcome"}
+	c.copies = copies{all}
 	for i, e := range http1.Reasons(http1.Request) {
 		c.bad[i] = all.Counter("refused_total", "reason", e.Reason)
 	}

@@ -69,7 +69,16 @@ type copied struct {
 	bytes    []byte
 	exchange http1.Exchange
 	group    *upstream.Group
-	endpoint *upstream.Endpoint
+	endpoint *upstream.Endpoint // nil: there is none
+	to       string             // logical name of the service
+}
+
+// version is that of the endpoint.
+func (c *copied) version() string {
+	if c.endpoint == nil {
+		return ""
+	}
+	return c.endpoint.Version
 }
 
 // mirror sends copies of the request to those mirrors of its rule that want it.
@@ -82,13 +91,13 @@ func (s *stream) mirror(rule *route.Rule) {
 		all := &s.srv.mirrors
 		to := s.cfg.destinations[&m.Arm]
 		if to.group == nil || !s.body.Done() || s.req.Upgrade {
-			s.srv.count.mirrored.with("skipped").Inc()
+			s.srv.count.copies.with("skipped", m.Arm.Edge.To, m.Arm.Version).Inc()
 			continue
 		}
 		select {
 		case all.slots <- struct{}{}:
 		default:
-			s.srv.count.mirrored.with("overflow").Inc()
+			s.srv.count.copies.with("overflow", m.Arm.Edge.To, m.Arm.Version).Inc()
 			continue
 		}
 		c := s.copyFor(m, to)
@@ -106,7 +115,10 @@ func (s *stream) copyFor(m *route.Mirror, to *destination) *copied {
 	b := http1.AppendRequest(nil, &s.req, &e)
 	arm := &m.Arm
 	draw := mesh.Chance(s.seed(), mesh.PurposeSample, arm.Endpoints, arm.EdgeName, s.key, 1)
-	return &copied{bytes: append(b, s.sent.bytes()...), exchange: http1.ExchangeOf(&s.req), group: to.group.Group, endpoint: to.group.Pick(upstream.Choice{Draw: draw})}
+	return &copied{
+		bytes: append(b, s.sent.bytes()...), exchange: http1.ExchangeOf(&s.req),
+		group: to.group.Group, endpoint: to.group.Pick(upstream.Choice{Draw: draw}), to: arm.Edge.To,
+	}
 }
 
 // shadowOf is the host of copies: NAME-shadow[:PORT].
@@ -124,7 +136,7 @@ func shadowOf(host []byte) []byte {
 // send sends a copy and reads the answer.
 func (m *mirrors) send(c *copied) {
 	outcome := "failed"
-	defer func() { m.srv.count.mirrored.with(outcome).Inc() }()
+	defer func() { m.srv.count.copies.with(outcome, c.to, c.version()).Inc() }()
 	defer m.srv.survive("a mirror", func() {})
 	if c.endpoint == nil {
 		return

@@ -31,7 +31,7 @@ func TestMirrorsGetCopies(t *testing.T) {
 		require.Equal(t, 200, resp.StatusCode)
 		require.Equal(t, "hello", body)
 	}
-	r.tells(`mirrored_total{outcome="answered"} 3`)
+	r.tells(`mirrored_total{outcome="answered",to="shadow",version="v1"} 3`)
 	require.Equal(t, 3, strings.Count(shadow.bytes(), "POST /orders HTTP/1.1\r\nHost: backend-shadow:80\r\n"))
 	require.Equal(t, 3, strings.Count(shadow.bytes(), "\r\n\r\nthree"))
 	require.Equal(t, 3, strings.Count(o.bytes(), "Host: backend:80\r\n"))
@@ -64,7 +64,7 @@ func TestMirrorsTakeAShare(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 60, want, 20)
-	r.tells(fmt.Sprintf(`mirrored_total{outcome="answered"} %d`, want))
+	r.tells(fmt.Sprintf(`mirrored_total{outcome="answered",to="shadow",version="v1"} %d`, want))
 }
 
 func TestMirrorsOfNobody(t *testing.T) {
@@ -78,7 +78,7 @@ func TestMirrorsOfNobody(t *testing.T) {
 	r.apply()
 	resp, _ := call(t, at).get("/")
 	require.Equal(t, 200, resp.StatusCode)
-	r.tells(`mirrored_total{outcome="failed"} 1`)
+	r.tells(`mirrored_total{outcome="failed",to="shadow",version="v1"} 1`)
 }
 
 func TestCORS(t *testing.T) {

@@ -112,8 +112,12 @@ func (c *conductor) checkVersions() (string, bool) {
 			return err.Error(), false
 		}
 		sent := c.tally.sum("", mesh.LogicalName(w.Host), "", w.Version)
-		reached := sent.attempts
-		blind := sent.byMesh // the mesh answered: the callee may or may not have been reached
+		copies, lost, err := c.copies(ctx, mesh.LogicalName(w.Host), w.Version)
+		if err != nil {
+			return err.Error(), false
+		}
+		reached := sent.attempts + copies
+		blind := sent.byMesh + lost // the callee may or may not have been reached
 		for _, f := range c.faults {
 			if f.At == mesh.AtAttempt && f.To == mesh.LogicalName(w.Host) {
 				blind += f.total().Aborted // counted as attempts, and never sent
@@ -132,6 +136,18 @@ func (c *conductor) checkVersions() (string, bool) {
 		text += fmt.Sprintf("; %d were not compared, since instances that counted have gone", left)
 	}
 	return text, true
+}
+
+// copies are the requests that sidecars have copied for mirrors of a version: those that were answered, and those of which nothing is known. They are no evidence.
+func (c *conductor) copies(ctx context.Context, to, version string) (answered, lost uint64, err error) {
+	for outcome, n := range map[string]*uint64{"answered": &answered, "failed": &lost} {
+		sum, _, err := ask(ctx, c.own, fmt.Sprintf(`sum(meshtest_sidecar_mirrored_total{outcome=%q,to=%q,version=%q})`, outcome, to, version))
+		if err != nil {
+			return 0, 0, err
+		}
+		*n = uint64(sum)
+	}
+	return answered, lost, nil
 }
 
 // checkMetrics: the metrics of every sidecar that is there were there to be queried.

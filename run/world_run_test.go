@@ -95,6 +95,31 @@ func TestARunThatIsInterrupted(t *testing.T) {
 	})
 }
 
+// Copies for mirrors are no evidence. Callees count them, and so do callers.
+func TestCopiesAreAccountedFor(t *testing.T) {
+	for name, counted := range map[string]bool{"callers count them": true, "callers do not": false} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.each = func(time.Duration) {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					w.find("backend-v2-1").answered += 5
+					if counted {
+						w.find("frontend-v1-1").copied += 5
+					}
+				}
+				o := w.perform(t.Context(), canary)
+				if counted {
+					require.Equal(t, Passed, o.Verdict, o.Reason)
+				} else {
+					require.Equal(t, Invalid, o.Verdict)
+					require.Contains(t, o.Reason, "versions: callers sent")
+				}
+			})
+		})
+	}
+}
+
 func frontend(instance string) mesh.Workload {
 	return mesh.Workload{Name: "frontend-v1", Namespace: "default", Service: "frontend", Version: "v1", Instance: instance}
 }

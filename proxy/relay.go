@@ -22,7 +22,7 @@ func (s *stream) passOn(conn *upstream.Conn) {
 		s.upgrade(conn)
 		return
 	}
-	if s.upload.running && s.upload.finished.Load() == 0 || s.srv.draining.Load() {
+	if s.upload.running && !s.upload.taken.Load() || s.srv.draining.Load() {
 		s.keep = false // the answer came before the rest of the request, and there is no telling when that will; or we are leaving
 	}
 	unchunk := s.req.Version == http1.HTTP10 && h.Body.Kind == http1.BodyChunked

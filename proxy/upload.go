@@ -15,6 +15,7 @@ type upload struct {
 	running  bool   // there is one that was not waited for
 	done     chan struct{}
 	failed   atomic.Bool  // the caller's side failed, for the reason err
+	taken    atomic.Bool  // the whole body was read: the caller's connection is where the next request begins
 	finished atomic.Int64 // when the body had been sent, in nanoseconds; 0: it was not
 	err      error
 }
@@ -24,6 +25,7 @@ func (s *stream) startUpload(to *upstream.Conn, rest []byte) {
 	u := &s.upload
 	u.to, u.rest, u.running, u.err = to, rest, true, nil
 	u.finished.Store(0)
+	u.taken.Store(s.body.Done())
 	go s.carryUp()
 }
 
@@ -89,6 +91,7 @@ func (s *stream) carryWindow(to *upstream.Conn) bool {
 	}
 	s.keepSent(window[:fwd])
 	s.more.skip(fwd + drop)
+	s.upload.taken.Store(s.body.Done()) // before the upstream can answer because of it
 	_, err = to.Write(window[:fwd])
 	s.more.rest()
 	return err == nil

@@ -53,7 +53,7 @@ func (s *stream) carryOn() {
 	load.Begin()
 	defer load.End()
 	defer s.endRetry()
-	s.sending = s.srv.now()
+	s.sending = s.present
 	for s.attempt = 1; ; s.attempt++ {
 		o := s.try()
 		s.endRetry()
@@ -76,7 +76,7 @@ func (s *stream) carryOn() {
 
 // try makes one attempt.
 func (s *stream) try() outcome {
-	s.traced.attempt = s.srv.now()
+	s.traced.attempt = s.present
 	s.trying.Store(int64(s.traced.attempt))
 	s.marks = 0
 	if s.chosen == nil {
@@ -163,16 +163,14 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		s.tellAttempt()
 	}
 	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
-	s.c.alarm.enter(waiting, s.until(0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
-	rest, err := s.writeRequest(conn)
-	s.torn = err != nil // the upstream may have answered all the same
-	if !s.torn && (len(rest) > 0 || !s.body.Done()) {
-		s.startUpload(conn, rest)
+	s.c.alarm.enter(waiting, s.until(s.present, 0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
+	if err = s.writeRequest(conn); err == nil {
+		err = s.readAnswerHead(conn)
 	}
-	err = s.readAnswerHead(conn)
 	why := s.c.alarm.leave()
+	s.look()
 	if err == nil && why == none {
-		s.answeredAt = s.srv.now()
+		s.answeredAt = s.present
 		o := outcome{kind: answered, status: s.resp.Status, conn: conn, fresh: fresh}
 		if s.grpc {
 			o.grpc = max(grpcStatusIn(&s.resp), grpcOK)
@@ -200,24 +198,34 @@ func (s *stream) requestEdits() *http1.Edits {
 // reads cannot block both sides for ever.
 const maxInline = 32 << 10
 
-// writeRequest writes the head, and behind it in one go what there is of the body, unless that is much: then it is the rest.
-func (s *stream) writeRequest(conn *upstream.Conn) (rest []byte, err error) {
-	rest = s.sent.bytes()
+// writeRequest writes the head, and behind it in one go what there is of the body. When that is all, it waits for the first bytes of the answer; else the rest follows while the answer is read.
+// An upstream may have answered a request that was not wholly written all the same, so that is no error.
+func (s *stream) writeRequest(conn *upstream.Conn) error {
+	rest := s.sent.bytes()
 	if len(s.out)+len(rest) <= maxInline {
 		s.out = append(s.out, rest...)
 		rest = nil
 	}
-	_, err = conn.Write(s.out)
-	return rest, err
+	if len(rest) == 0 && s.body.Done() {
+		wrote, err := s.up.ask(conn.Conn, s.out)
+		s.torn = wrote != nil
+		return err
+	}
+	_, err := conn.Write(s.out)
+	if s.torn = err != nil; !s.torn {
+		s.startUpload(conn, rest)
+	}
+	return nil
 }
 
 // connect makes a connection or waits for one, within what is left of the time.
 func (s *stream) connect(want upstream.Want) (*upstream.Conn, outcome) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.c.alarm.enter(waiting, s.until(0), s.watched(), canceler(cancel), nil)
+	s.c.alarm.enter(waiting, s.until(s.present, 0), s.watched(), canceler(cancel), nil)
 	conn, err := s.dest.group.Connect(ctx, s.chosen, want)
 	why := s.c.settle()
+	s.look()
 	switch {
 	case err == nil && why == none:
 		return conn, outcome{}

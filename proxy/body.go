@@ -99,7 +99,9 @@ func (s *stream) gather() bool {
 			err = s.absorb(&s.more)
 		}
 	}
-	switch why := s.c.settle(); {
+	why := s.c.settle()
+	s.look()
+	switch {
 	case err == nil, why == gathering:
 		return true
 	case why == shuttingDown:

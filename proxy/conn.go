@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
@@ -34,6 +35,7 @@ type conn struct {
 	secure   bool                         // it came by TLS
 	protocol string                       // that the handshake agreed on
 	used     bool                         // it carried a request
+	quiet    time.Duration                // since when it waits for one
 
 	peers  telemetry.PeerCache
 	stream *stream // of the request in flight
@@ -97,6 +99,7 @@ func (s *Server) survive(what string, cleanUp func()) {
 
 // carryHTTP carries one request after the other.
 func (c *conn) carryHTTP() {
+	c.quiet = c.srv.now()
 	var s *stream
 	for {
 		if s == nil {
@@ -110,7 +113,7 @@ func (c *conn) carryHTTP() {
 			c.stream = s
 		}
 		keep := s.serve()
-		c.used = true
+		c.used, c.quiet = true, s.present
 		if !keep {
 			preface := s.preface
 			c.stream = nil
@@ -130,7 +133,7 @@ func (c *conn) carryHTTP() {
 
 // await waits for the first bytes of a request.
 func (c *conn) await() (first inbox, ok bool) {
-	c.alarm.enter(idling, c.srv.now()+c.srv.opts.Timeouts.Idle, nil, c.sock, nil)
+	c.alarm.enter(idling, c.quiet+c.srv.opts.Timeouts.Idle, nil, c.sock, nil)
 	err := first.fill(c.sock)
 	why := c.settle()
 	switch {

@@ -36,6 +36,15 @@ func (b *inbox) fill(from *socket.Conn) error {
 	return err
 }
 
+// ask writes a question, and fills the empty inbox with what comes. The two errors are those of writing and of reading.
+func (b *inbox) ask(to *socket.Conn, question []byte) (wrote, err error) {
+	lent, n, wrote, err := to.Ask(question)
+	if err == nil {
+		b.lent, b.buf, b.r, b.w = lent, lent[:], 0, n
+	}
+	return wrote, err
+}
+
 // makeRoom makes sure that at least one byte can be read.
 func (b *inbox) makeRoom() {
 	switch {

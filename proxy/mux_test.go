@@ -46,6 +46,7 @@ func TestHTTP2ByPriorKnowledge(t *testing.T) {
 	t.Parallel()
 	r, o, at := simple(t, echoing, nil)
 	client := priorKnowledge(t)
+	get(t, client, "http://"+at+"/") // until it is connected, the client would connect more than once
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {
@@ -61,7 +62,7 @@ func TestHTTP2ByPriorKnowledge(t *testing.T) {
 	}
 	all.Wait()
 	require.Contains(t, o.bytes(), "POST /a?b=c HTTP/1.1\r\n")
-	cells, _, _ := r.evidenceOf(50)
+	cells, _, _ := r.evidenceOf(51)
 	require.Equal(t, "backend", cells[0].Edge.To)
 	r.tells(`meshtest_sidecar_connections_total{listener="outbound"} 1`)
 }

@@ -81,7 +81,7 @@ const (
 // relay writes what is in out, and the body behind it, window by window.
 func (s *stream) relay(conn *upstream.Conn, unchunk bool) side {
 	s.trying.Store(0)
-	s.c.alarm.enter(streaming, s.until(0), nil, conn, s.c.sock)
+	s.c.alarm.enter(streaming, s.until(s.present, 0), nil, conn, s.c.sock)
 	if !s.takeWindow(unchunk) {
 		return theUpstream
 	}

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 
-	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/upstream"
@@ -17,9 +16,9 @@ func (s *stream) identify() {
 	h, e := &s.req, &s.edits
 	outward := s.role.way != inboundWay
 	edge := s.role.edge && outward
-	if token := h.Lookup(mesh.HeaderToken); token != nil {
+	if token := h.Get(http1.XMeshtestToken); token != nil {
 		s.trusted = edge && s.srv.knows(s.cfg, token)
-		e.Delete(mesh.HeaderToken)
+		e.DeleteKnown(http1.XMeshtestToken)
 	}
 	if edge && !s.trusted {
 		e.DeleteKnown(http1.XMeshtestReason)
@@ -27,8 +26,8 @@ func (s *stream) identify() {
 		e.DeleteKnown(http1.XEnvoyOther) // faults and all that asks something of a sidecar
 		s.forwarded()
 	}
-	if peer := h.Lookup(mesh.HeaderPeer); peer != nil {
-		e.Delete(mesh.HeaderPeer) // an application is not told, and has nothing to say about it
+	if peer := h.Get(http1.XMeshtestPeer); peer != nil {
+		e.DeleteKnown(http1.XMeshtestPeer) // an application is not told, and has nothing to say about it
 		if !outward {
 			s.peer = peer
 		}
@@ -40,7 +39,7 @@ func (s *stream) identify() {
 		s.readTrace(nil)
 	}
 	if edge && !s.trusted || !h.Has(http1.XForwardedProto) {
-		e.Add("x-forwarded-proto", s.c.scheme())
+		e.AddKnown(http1.XForwardedProto, s.c.scheme())
 	}
 	if len(h.Host()) == 0 && s.role.host != "" { // HTTP/1.0 may leave it out, the next hop speaks 1.1
 		e.Set("host", s.role.host)
@@ -55,7 +54,7 @@ func (s *stream) forwarded() {
 	e.DeleteKnown(http1.XRealIP)
 	if from, ok := s.c.sock.RemoteAddr().(*net.TCPAddr); ok {
 		s.scratch.number = from.AddrPort().Addr().Unmap().AppendTo(s.scratch.number[:0])
-		e.AddBytes("x-forwarded-for", s.scratch.number)
+		e.AddKnownBytes(http1.XForwardedFor, s.scratch.number)
 	}
 }
 
@@ -72,7 +71,7 @@ func (s *stream) name(edge bool) {
 		s.key = s.mint()
 	}
 	s.edits.DeleteKnown(http1.XRequestID)
-	s.edits.Add(mesh.HeaderRequestID, s.key)
+	s.edits.AddKnown(http1.XRequestID, s.key)
 }
 
 // mint makes a key. It has no dash, so that it names no stream.
@@ -189,7 +188,7 @@ func (s *stream) split(rule *route.Rule) {
 		return
 	}
 	if !s.dest.group.service.External {
-		s.edits.Add(mesh.HeaderPeer, s.cfg.peer)
+		s.edits.AddKnown(http1.XMeshtestPeer, s.cfg.peer)
 	}
 	s.rewrite(rule, arm)
 	s.control()

@@ -39,6 +39,7 @@ type stream struct {
 	tried     []*upstream.Pool
 	effects   []pending // verdicts whose answer is not written yet
 	began     time.Duration
+	present   time.Duration // when somebody last looked at the clock: the request has not waited since
 	sending   time.Duration // when the first attempt began; 0: it has not
 	trying    atomic.Int64  // when the present attempt began, in nanoseconds; 0: there is none, or its answer is being passed on
 	attempt   uint32        // from 1
@@ -163,7 +164,7 @@ func (s *stream) forget() {
 
 // serve carries one request, of which some bytes are there, and reports whether the connection can carry another.
 func (s *stream) serve() bool {
-	s.began = s.srv.now()
+	s.began = s.look()
 	if !s.readHead() {
 		return false
 	}
@@ -184,6 +185,12 @@ func (s *stream) serve() bool {
 	}
 	s.forget()
 	return keep
+}
+
+// look looks at the clock. That costs as much as a tenth of the parser, so it is done only after waits.
+func (s *stream) look() time.Duration {
+	s.present = s.srv.now()
+	return s.present
 }
 
 // part waits, after the last answer of a connection, for a caller who has sent more than was read: a reset because of that could overtake the answer.
@@ -259,7 +266,7 @@ func (s *stream) record() {
 		return
 	}
 	r := &s.result
-	latency := s.srv.now() - s.began
+	latency := s.look() - s.began
 	s.requests().Record(telemetry.Outcome{
 		Code: r.status, GRPCStatus: r.grpc, Flags: uint32(r.flags), Duration: latency,
 		RequestBytes: s.body.PayloadBytes(), ResponseBytes: r.sent,

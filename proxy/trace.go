@@ -23,16 +23,16 @@ func (s *stream) trace() {
 		next = append(next, span...)
 		next = append(next, parent[52:55]...)
 		e.DeleteKnown(http1.Traceparent)
-		e.AddBytes("traceparent", next)
+		e.AddKnownBytes(http1.Traceparent, next)
 	}
 	if h.Has(http1.XB3TraceID) {
 		known = true
 		e.DeleteKnown(http1.XB3ParentSpanID)
 		if old := h.Get(http1.XB3SpanID); len(old) > 0 {
-			e.AddBytes("x-b3-parentspanid", old)
+			e.AddKnownBytes(http1.XB3ParentSpanID, old)
 		}
 		e.DeleteKnown(http1.XB3SpanID)
-		e.AddBytes("x-b3-spanid", span)
+		e.AddKnownBytes(http1.XB3SpanID, span)
 	}
 	if single := h.Get(http1.B3); single != nil {
 		known = true
@@ -62,7 +62,7 @@ func (s *stream) traceSingle(single, span []byte) {
 		next = append(next, old...)
 	}
 	s.edits.DeleteKnown(http1.B3)
-	s.edits.AddBytes("b3", next)
+	s.edits.AddKnownBytes(http1.B3, next)
 }
 
 // traceAnew begins a trace. Whether it is sampled is drawn from the request's key, so that all requests of one key agree.
@@ -81,10 +81,10 @@ func (s *stream) traceAnew(span []byte) {
 	t = append(t, span...)
 	t = append(t, "-0"...)
 	t = append(t, sampled)
-	e.AddBytes("traceparent", t)
-	e.AddBytes("x-b3-traceid", id)
-	e.AddBytes("x-b3-spanid", span)
-	e.AddBytes("x-b3-sampled", t[len(t)-1:])
+	e.AddKnownBytes(http1.Traceparent, t)
+	e.AddKnownBytes(http1.XB3TraceID, id)
+	e.AddKnownBytes(http1.XB3SpanID, span)
+	e.AddKnownBytes(http1.XB3Sampled, t[len(t)-1:])
 }
 
 // traceShare is the share of traces that are sampled when they begin here.

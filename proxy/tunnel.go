@@ -136,7 +136,7 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 	s.ends = conn.Ends()
 	s.movedUp.Store(0)
 	s.movedDown.Store(0)
-	s.c.alarm.enter(streaming, s.until(idle), nil, conn, s.c.sock)
+	s.c.alarm.enter(streaming, s.until(s.srv.now(), idle), nil, conn, s.c.sock)
 	var back sync.WaitGroup
 	back.Go(func() {
 		defer s.srv.survive("a tunnel", func() { s.c.alarm.end(linkedFailure) })

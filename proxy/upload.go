@@ -135,12 +135,12 @@ func (s *stream) limits() (whole, one time.Duration) {
 	return whole, one
 }
 
-// until is the deadline of a wait that must not exceed the limits, nor last for longer than idle (0: the timeout of streams) without progress.
-func (s *stream) until(idle time.Duration) time.Duration {
+// until is the deadline of a wait that begins now, and must not exceed the limits, nor last for longer than idle (0: the timeout of streams) without progress.
+func (s *stream) until(now, idle time.Duration) time.Duration {
 	if idle == 0 {
 		idle = s.srv.opts.Timeouts.Stream
 	}
-	deadline := s.srv.now() + idle
+	deadline := now + idle
 	if s.ends > 0 {
 		deadline = min(deadline, s.ends)
 	}
@@ -154,4 +154,4 @@ func (s *stream) until(idle time.Duration) time.Duration {
 }
 
 // extend says that there was progress.
-func (s *stream) extend(idle time.Duration) { s.c.alarm.extend(s.until(idle)) }
+func (s *stream) extend(idle time.Duration) { s.c.alarm.extend(s.until(s.srv.now(), idle)) }

@@ -128,3 +128,14 @@ func statusOf(reason string) int {
 	}
 	return 0
 }
+
+// The mesh's own headers are known to the parser by the names that all else uses.
+func TestHeadersOfTheMeshAreKnown(t *testing.T) {
+	t.Parallel()
+	for id, name := range map[http1.Known]string{
+		http1.XRequestID: mesh.HeaderRequestID, http1.XMeshtestReason: mesh.HeaderReason, http1.XMeshtestToken: mesh.HeaderToken,
+		http1.XMeshtestConfig: mesh.HeaderConfig, http1.XMeshtestPeer: mesh.HeaderPeer,
+	} {
+		require.Equal(t, name, id.String())
+	}
+}

@@ -69,8 +69,8 @@ func (s *stream) filter(at Point) bool {
 
 // sleep waits, unless the wait is cut, the caller goes, or a limit is reached: then it says why.
 func (s *stream) sleep(d time.Duration, end <-chan struct{}) (slept time.Duration, cut bool, why cause) {
-	began := s.srv.now()
-	s.c.alarm.enter(waiting, s.until(d+time.Minute), s.watched(), nil, nil)
+	began := s.look()
+	s.c.alarm.enter(waiting, s.until(began, d+time.Minute), s.watched(), nil, nil)
 	if s.timer == nil {
 		s.timer = time.NewTimer(d)
 	} else {
@@ -84,7 +84,7 @@ func (s *stream) sleep(d time.Duration, end <-chan struct{}) (slept time.Duratio
 	}
 	s.timer.Stop()
 	why = s.c.settle()
-	return min(s.srv.now()-began, d), cut, why
+	return min(s.look()-began, d), cut, why
 }
 
 // interrupted ends a request whose wait ended early: because the caller has gone, or the time is over, or the sidecar stops.

@@ -107,6 +107,20 @@ func TestAppendRequest(t *testing.T) {
 			},
 		},
 		{
+			name: "known names", in: "GET / HTTP/1.1\nHost: a\nX-B3-SpanId: old\n\n", want: "GET / HTTP/1.1\nHost: a\nx-b3-spanid: 1\nx-request-id: \x80b\n\n",
+			edit: func(t *testing.T, e *http1.Edits) {
+				require.True(t, e.DeleteKnown(http1.XB3SpanID))
+				require.True(t, e.AddKnown(http1.XB3SpanID, "1"))
+				require.True(t, e.AddKnownBytes(http1.XRequestID, []byte("\x80b")))
+				for _, id := range []http1.Known{http1.Unknown, http1.Host, http1.ContentLength, http1.Connection, http1.XMeshtestOther} {
+					require.False(t, e.AddKnown(id, "1"), id.String())
+				}
+				for _, value := range []string{"\r", "a\nb: c", "long enough for eight\x00", "12345678\x7f"} {
+					require.False(t, e.AddKnown(http1.Date, value), value)
+				}
+			},
+		},
+		{
 			name: "path", in: plain, want: "GET /new/path?q HTTP/1.1\nHost: a\nAccept: */*\nX-One: 1\nUser-Agent: u\n\n",
 			edit: func(t *testing.T, e *http1.Edits) { require.True(t, e.SetPath([]byte("/new/path"))) },
 		},

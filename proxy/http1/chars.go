@@ -3,6 +3,7 @@ package http1
 import (
 	"bytes"
 	"encoding/binary"
+	"unsafe"
 )
 
 // Classes of characters, as bits of charClass.
@@ -84,8 +85,8 @@ const (
 
 // badValue finds the first byte that may not stand in a header value or a reason phrase (RFC 9110, 5.5: a control character other than HTAB); -1 when
 // there is none. It looks at eight bytes at a time: a byte is below 0x20 when subtracting 0x20 borrows into its high bit, and 0x7f when the XOR with it is zero.
-func badValue(s []byte) int {
-	i := 0
+func badValue[T string | []byte](v T) int {
+	s, i := bytesOf(v), 0
 	for ; len(s)-i >= 8; i += 8 {
 		w := binary.LittleEndian.Uint64(s[i:])
 		del := w ^ 0x7f*ones
@@ -99,6 +100,11 @@ func badValue(s []byte) int {
 		return i + j
 	}
 	return -1
+}
+
+// bytesOf sees a text as bytes, which must not be changed. Strings and slices both begin with the address of what is in them.
+func bytesOf[T string | []byte](v T) []byte {
+	return unsafe.Slice(*(**byte)(unsafe.Pointer(&v)), len(v))
 }
 
 func badByte[T string | []byte](s T) int {

@@ -37,19 +37,23 @@ func (e *Edits) Reset() {
 
 // Delete deletes every line with that name, also those added so far. False when the name may not be deleted.
 func (e *Edits) Delete(name string) bool {
-	id := KnownOf(name)
-	if !editable(name, id) || id == Host {
+	id, ok := nameOf(name)
+	if !ok || id == Host || framing.has(id) {
 		return false
 	}
+	e.remove(id, name)
+	return true
+}
+
+func (e *Edits) remove(id Known, name string) {
 	e.unadd(name)
 	if id != Unknown && !id.isFamily() {
 		e.deleted.add(id)
-		return true
+		return
 	}
 	off := len(e.buf)
 	e.buf = append(e.buf, name...)
 	e.names = append(e.names, span{uint32(off), uint32(len(e.buf))})
-	return true
 }
 
 // DeleteKnown deletes every line of a known header that came with the head; not those that are added. For a family, XMeshtestOther say, it deletes every name with
@@ -80,31 +84,48 @@ func (e *Edits) Add(name, value string) bool { return add(e, name, value) }
 // AddBytes is Add with a value of bytes.
 func (e *Edits) AddBytes(name string, value []byte) bool { return add(e, name, value) }
 
-func set[V string | []byte](e *Edits, name string, value V) bool {
-	if KnownOf(name) == Host {
-		return setHost(e, value)
-	}
-	return validAddition(name, value) && e.Delete(name) && add(e, name, value)
-}
+// AddKnown is Add for a known header other than Host, without looking its name up.
+func (e *Edits) AddKnown(id Known, value string) bool { return addKnown(e, id, value) }
 
-func add[V string | []byte](e *Edits, name string, value V) bool {
-	switch id := KnownOf(name); {
-	case id == Host:
-		return setHost(e, value)
-	case !editable(name, id) || !validAddition(name, value):
+// AddKnownBytes is AddKnown with a value of bytes.
+func (e *Edits) AddKnownBytes(id Known, value []byte) bool { return addKnown(e, id, value) }
+
+func addKnown[V string | []byte](e *Edits, id Known, value V) bool {
+	if id == Unknown || id == Host || id.isFamily() || framing.has(id) || badValue(value) >= 0 {
 		return false
 	}
-	off := len(e.buf)
-	e.buf = appendField(e.buf, name, value)
-	e.added = append(e.added, addition{line: span{uint32(off), uint32(len(e.buf))}, nameLen: uint32(len(name))})
+	appendAddition(e, id.String(), value)
 	return true
 }
 
-// editable keeps edits away from framing and connection management.
-func editable(name string, id Known) bool { return isToken(name) && !framing.has(id) }
+func set[V string | []byte](e *Edits, name string, value V) bool {
+	switch id, ok := nameOf(name); {
+	case id == Host:
+		return setHost(e, value)
+	case !ok || framing.has(id) || badValue(value) >= 0:
+		return false
+	default:
+		e.remove(id, name)
+	}
+	appendAddition(e, name, value)
+	return true
+}
 
-func validAddition[V string | []byte](name string, value V) bool {
-	return isToken(name) && badByte(value) < 0
+func add[V string | []byte](e *Edits, name string, value V) bool {
+	switch id, ok := nameOf(name); {
+	case id == Host:
+		return setHost(e, value)
+	case !ok || framing.has(id) || badValue(value) >= 0: // edits are kept away from framing and connection management
+		return false
+	}
+	appendAddition(e, name, value)
+	return true
+}
+
+func appendAddition[V string | []byte](e *Edits, name string, value V) {
+	off := len(e.buf)
+	e.buf = appendField(e.buf, name, value)
+	e.added = append(e.added, addition{line: span{uint32(off), uint32(len(e.buf))}, nameLen: uint32(len(name))})
 }
 
 // unadd takes back earlier additions with that name.

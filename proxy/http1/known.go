@@ -94,6 +94,9 @@ const (
 	XEnvoyOther      // x-envoy-*
 	// The mesh's own.
 	XMeshtestReason
+	XMeshtestToken
+	XMeshtestConfig
+	XMeshtestPeer
 	XMeshtestOther // x-meshtest-*
 	numKnown
 )
@@ -124,7 +127,8 @@ var knownNames = [numKnown]string{
 	XEnvoyAttemptCount: "x-envoy-attempt-count", XEnvoyIsTimeoutRetry: "x-envoy-is-timeout-retry",
 	XEnvoyUpstreamServiceTime: "x-envoy-upstream-service-time", XEnvoyOverloaded: "x-envoy-overloaded",
 	XEnvoyFaultOther: "x-envoy-fault-*", XEnvoyOther: "x-envoy-*",
-	XMeshtestReason: "x-meshtest-reason", XMeshtestOther: "x-meshtest-*",
+	XMeshtestReason: "x-meshtest-reason", XMeshtestToken: "x-meshtest-token", XMeshtestConfig: "x-meshtest-config", XMeshtestPeer: "x-meshtest-peer",
+	XMeshtestOther: "x-meshtest-*",
 }
 
 // families are tried in order on a name that has no number of its own.
@@ -183,7 +187,7 @@ func (k Known) members() (s knownSet) {
 	return s
 }
 
-var familyMembers = map[Known]knownSet{
+var familyMembers = [numKnown]knownSet{
 	XForwardedOther: XForwardedOther.members(), XEnvoyFaultOther: XEnvoyFaultOther.members(), XEnvoyOther: XEnvoyOther.members(), XMeshtestOther: XMeshtestOther.members(),
 }
 
@@ -243,10 +247,16 @@ func TrailerAllowed(name []byte) bool {
 
 // KnownOf gives the number of a header name in any case; Unknown when it has none.
 func KnownOf(name string) Known {
+	id, _ := nameOf(name)
+	return id
+}
+
+// nameOf is KnownOf, and reports whether the name is a token.
+func nameOf(name string) (id Known, ok bool) {
 	if !isToken(name) {
-		return Unknown
+		return Unknown, false
 	}
-	return recognise(name)
+	return recognise(name), true
 }
 
 // equalKnown compares a token with a lower-case name of letters, digits and dashes. For those, OR-ing 0x20 is exact: no other token character folds onto them.

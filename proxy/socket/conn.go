@@ -28,6 +28,7 @@ type operation struct {
 	n        int
 	err      error
 	lending  bool    // p is borrowed only while there is something to read
+	asks     []byte  // what has to be written before it is tried
 	borrowed *Buffer // of a lending read that succeeded
 	try      func(fd uintptr) bool
 }
@@ -102,6 +103,26 @@ func (c *Conn) ReadLent() (b *Buffer, n int, err error) {
 		b = nil
 	}
 	return b, n, err
+}
+
+// errHalfAsked says that the kernel's buffer is full.
+var errHalfAsked = errors.New("the question was not wholly written")
+
+// Ask writes p, which must not be empty, and then does what ReadLent does, without asking the kernel in between whether the answer is there already. It is for connections on which the other side
+// says nothing unless it is asked: if it does, that is read together with the answer. The error of writing is told apart, because there may be an answer all the same. Nobody else may write meanwhile.
+func (c *Conn) Ask(p []byte) (b *Buffer, n int, wrote, err error) {
+	if c.secure == nil && c.raw != nil {
+		c.in.asks, c.out.n, c.out.err = p, 0, nil
+		b, n, err = c.ReadLent()
+		c.in.asks = nil
+		if err != errHalfAsked {
+			return b, n, c.out.err, err
+		}
+		p = p[c.out.n:]
+	}
+	_, wrote = c.Write(p)
+	b, n, err = c.ReadLent()
+	return b, n, wrote, err
 }
 
 // readPlain reads from what is no socket. An error that comes with bytes comes again without them.

@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,6 +118,105 @@ func TestNothingIsLost(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestAsk asks many at once for answers that come at once, late, in pieces, and behind something that nobody asked for.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	for i := range 20 {
+		c, far := pair(t)
+		all.Go(func() {
+			in := make([]byte, 100)
+			for round := range 100 {
+				if _, err := io.ReadFull(far, in[:5]); err != nil {
+					t.Error(err)
+					return
+				}
+				if (round+i)%3 == 0 {
+					runtime.Gosched()
+				}
+				if _, err := far.Write([]byte("an answer")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			_ = far.CloseWrite()
+		})
+		all.Go(func() {
+			for range 100 {
+				b, n, wrote, err := c.Ask([]byte("what?"))
+				if err != nil || wrote != nil || string(b[:n]) != "an answer" {
+					t.Error(wrote, err)
+					return
+				}
+				Return(b)
+			}
+			b, _, err := c.ReadLent()
+			if err != io.EOF || b != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+
+	c, far := pair(t)
+	_, err := far.Write([]byte("unasked, "))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return c.Look() == Ready }, 10*time.Second, time.Millisecond)
+	go func() {
+		_, _ = io.ReadFull(far, make([]byte, 5))
+		_, _ = far.Write([]byte("asked"))
+	}()
+	b, n, wrote, err := c.Ask([]byte("what?"))
+	require.NoError(t, wrote)
+	require.NoError(t, err)
+	got := string(b[:n])
+	Return(b)
+	for len(got) < len("unasked, asked") { // what was there may be read before the rest
+		b, n, err := c.ReadLent()
+		require.NoError(t, err)
+		got += string(b[:n])
+		Return(b)
+	}
+	require.Equal(t, "unasked, asked", got)
+}
+
+func TestAskMoreThanTheKernelTakes(t *testing.T) {
+	t.Parallel()
+	c, far := pair(t)
+	big := bytes.Repeat([]byte("x"), 32<<20)
+	go func() {
+		_, _ = io.CopyN(io.Discard, far, int64(len(big)))
+		_, _ = far.Write([]byte("enough"))
+	}()
+	b, n, wrote, err := c.Ask(big)
+	require.NoError(t, wrote)
+	require.NoError(t, err)
+	require.Equal(t, "enough", string(b[:n]))
+	Return(b)
+}
+
+// Whoever was interrupted before has written nothing; whom nobody hears learns so, and still reads what was said.
+func TestAskInVain(t *testing.T) {
+	t.Parallel()
+	c, far := pair(t)
+	c.Interrupt()
+	_, _, _, err := c.Ask([]byte("what?"))
+	require.True(t, Interrupted(err))
+	c.Resume()
+	require.NoError(t, c.CloseWrite())
+	_, err = far.Write([]byte("too late"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return c.Look() == Ready }, 10*time.Second, time.Millisecond)
+	b, n, wrote, err := c.Ask([]byte("what?"))
+	require.ErrorIs(t, wrote, syscall.EPIPE)
+	require.NoError(t, err)
+	require.Equal(t, "too late", string(b[:n]))
+	Return(b)
+	got, err := io.ReadAll(far)
+	require.NoError(t, err)
+	require.Empty(t, got)
 }
 
 func TestWritesMoreThanTheKernelTakes(t *testing.T) {

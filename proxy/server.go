@@ -58,7 +58,8 @@ func New(o Options) *Server {
 func (s *Server) now() time.Duration { return time.Since(s.start) }
 
 // Apply carries an update out as a whole or, with an error, not at all. Nil means that its listeners are bound and that every request from now on uses it; requests in
-// flight finish on the configuration they began with. Connections to endpoints that remain are kept, those to others end with their requests.
+// flight finish on the configuration they began with. Connections to endpoints that remain are kept, those to others end with their requests. Where an update brings a destination whose endpoints have to pass a
+// health check first, nil means that one has, or that none did for a second.
 func (s *Server) Apply(u mesh.Update) error {
 	return s.install(u.Generation, func(had *mesh.Snapshot) *mesh.Snapshot { return had.Apply(u) })
 }
@@ -68,7 +69,19 @@ func (s *Server) Replace(all *mesh.Snapshot, g mesh.Generation) error {
 	return s.install(g, func(*mesh.Snapshot) *mesh.Snapshot { return all })
 }
 
+// warmUp bounds how long an update waits for endpoints that have to pass a health check.
+const warmUp = time.Second
+
 func (s *Server) install(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Snapshot) error {
+	if err := s.put(g, change); err != nil {
+		return err
+	}
+	s.pools.Warm(warmUp)
+	return nil
+}
+
+// put makes a configuration the one in force.
+func (s *Server) put(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Snapshot) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	if s.stopped {

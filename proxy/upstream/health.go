@@ -64,6 +64,7 @@ type roster struct {
 	groups  []*Group           // in force
 	members map[string]*member // by address
 	ejected []*member
+	warm    gate // opens when an endpoint has passed its check for the first time
 }
 
 type ejectionCounts struct {
@@ -163,6 +164,7 @@ func (r *roster) follow(groups []*Group, h *health) {
 		}
 	}
 	r.ejected = slices.DeleteFunc(r.ejected, func(m *member) bool { return m.gone })
+	r.begin()
 }
 
 // check lets an endpoint be asked what its group wants to know.

@@ -118,6 +118,7 @@ func TestChecksDecideWhoIsUsed(t *testing.T) {
 		h := ps.Health()[0]
 		require.Equal(t, []EndpointHealth{{Address: home, Check: "passed"}, {Address: neighbour, Check: "failed", CheckError: "refused"}}, h.Endpoints)
 
+		pass(time.Minute)
 		w.set(neighbour, false)
 		w.set(home, true)
 		pass(10 * time.Second)
@@ -125,8 +126,78 @@ func TestChecksDecideWhoIsUsed(t *testing.T) {
 		require.Equal(t, "refused", g.Health().Endpoints[0].CheckError)
 		pass(10 * time.Second)
 		require.Equal(t, []int{1001}, used(g))
-		require.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second}, w.times(home))
-		require.Equal(t, HealthTotals{Checks: 6, Passed: 3, Failed: 3}, ps.HealthTotals())
+		require.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second}, w.times(home)[:3])
+		require.Equal(t, HealthTotals{Checks: 9 + 15, Passed: 7 + 2, Failed: 2 + 13}, ps.HealthTotals())
+	})
+}
+
+// Who has never been well is asked soon again, and ever less often; who has is asked at the interval.
+func TestWhoWasNeverWellIsAskedSoonAgain(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		w.set(home, true)
+		g := groupOf(t, ps, endpoints(1), mesh.TrafficPolicy{HealthCheck: &tcpCheck})
+		ps.Follow([]*Group{g})
+		pass(30 * time.Second)
+		var gaps []time.Duration
+		times := w.times(home)
+		for i := range times[1:] {
+			gaps = append(gaps, times[i+1]-times[i])
+		}
+		require.Equal(t, []time.Duration{50e6, 100e6, 200e6, 400e6, 800e6, 1600e6, 3200e6, 6400e6, 10e9}, gaps)
+
+		w.set(home, false)
+		pass(20 * time.Second) // it takes two
+		require.Equal(t, []int{1000}, used(g))
+		w.set(home, true)
+		before := len(w.times(home))
+		pass(30 * time.Second)
+		require.Empty(t, used(g))
+		require.Len(t, w.times(home), before+3, "it was well once")
+	})
+}
+
+// waited is how long Warm takes.
+func waited(ps *Pools) time.Duration {
+	begin := time.Now()
+	ps.Warm(time.Second)
+	return time.Since(begin).Round(time.Millisecond)
+}
+
+func TestWarm(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		require.Zero(t, waited(ps))
+		once := tcpCheck
+		once.HealthyThreshold = 1
+		policy := mesh.TrafficPolicy{HealthCheck: &once}
+		ps.Follow([]*Group{groupOf(t, ps, nil, policy)})
+		require.Zero(t, waited(ps), "for nobody")
+
+		w.set(home, true)
+		w.set(neighbour, true)
+		ps.Follow([]*Group{groupOf(t, ps, endpoints(2), policy)})
+		time.AfterFunc(100*time.Millisecond, func() { w.set(home, false) })
+		require.Equal(t, 150*time.Millisecond, waited(ps), "for the first that is well")
+		w.set(home, true)
+		ps.Follow([]*Group{groupOf(t, ps, endpoints(3), policy)})
+		require.Zero(t, waited(ps), "it was well once")
+	})
+}
+
+func TestWarmGivesUp(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		w.set(home, true)
+		ps.Follow([]*Group{groupOf(t, ps, endpoints(1), mesh.TrafficPolicy{HealthCheck: &tcpCheck})})
+		require.Equal(t, time.Second, waited(ps))
+		require.Zero(t, waited(ps), "once")
+	})
+}
+
+func TestWarmEndsWithItsPools(t *testing.T) {
+	checked(t, func(t *testing.T, ps *Pools, w *town) {
+		w.set(home, true)
+		ps.Follow([]*Group{groupOf(t, ps, endpoints(1), mesh.TrafficPolicy{HealthCheck: &tcpCheck})})
+		time.AfterFunc(100*time.Millisecond, ps.Close)
+		require.Equal(t, 100*time.Millisecond, waited(ps))
 	})
 }
 

@@ -186,19 +186,25 @@ func (cs *checks) close() {
 // maxJitter is the part of an interval that the next one may take longer, so that the sidecars of many callers do not ask at the same time.
 const maxJitter = 0.1
 
+// impatience is how soon an endpoint that has never been well is asked a second time; each further time takes twice as long, up to the interval. Sidecars that begin together ask before those whom they ask listen, and
+// would know nobody for a whole interval. (Envoy asks at its interval, which is why its users shorten it.)
+const impatience = 50 * time.Millisecond
+
 // ask asks one endpoint again and again.
 func (cs *checks) ask(ctx context.Context, a *asking, r *roster, m *member, o *Options) {
 	p := newProbe(a.check, a.address, o)
 	defer p.close()
-	for {
+	for interval := min(impatience, a.check.Interval); ; interval = min(2*interval, a.check.Interval) {
 		err := within(ctx, a.check.Timeout, p.ask)
 		if ctx.Err() != nil {
 			return
 		}
 		cs.count(err)
-		r.hear(m, a, err, o.Now())
+		if r.hear(m, a, err, o.Now()) == passed {
+			interval = a.check.Interval
+		}
 		jitter := float64(o.Chance()>>11) / (1 << 53) * maxJitter
-		wait := time.NewTimer(a.check.Interval + time.Duration(jitter*float64(a.check.Interval)))
+		wait := time.NewTimer(interval + time.Duration(jitter*float64(interval)))
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -223,12 +229,12 @@ func (cs *checks) count(err error) {
 	}
 }
 
-// hear lets an answer change what is known of an endpoint. A good one ends its ejection, too, as in Envoy.
-func (r *roster) hear(m *member, a *asking, err error, now time.Duration) {
+// hear lets an answer change what is known of an endpoint, and tells the verdict then. A good one ends its ejection, too, as in Envoy.
+func (r *roster) hear(m *member, a *asking, err error, now time.Duration) verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m.asking != a {
-		return // another check has taken over
+		return m.verdict // another check has taken over
 	}
 	had := m.verdict
 	m.verdict, m.checkErr = a.hear(had, err), err
@@ -236,10 +242,12 @@ func (r *roster) hear(m *member, a *asking, err error, now time.Duration) {
 		r.version.Add(1)
 		if m.verdict == passed {
 			m.since = now
+			r.warm.open()
 		}
 	}
 	if err == nil && m.verdict == passed && m.ejection.active {
 		m.ejection.last = now
 		r.readmitIf(func(one *member) bool { return one == m })
 	}
+	return m.verdict
 }

@@ -172,6 +172,7 @@ func (ps *Pools) Retain(used map[*Pool]bool) {
 // Close retires all pools, and ends all health checks and all connections that are shared. It returns when nothing of them is left.
 func (ps *Pools) Close() {
 	ps.health.checks.close()
+	ps.health.giveUp()
 	ps.mu.Lock()
 	ps.closed = true
 	ps.mu.Unlock()

@@ -101,6 +101,7 @@ var attacks = []attack{
 	{"full CONTINUATION", func(p *peer, n int) { endless(p, n, literal) }, 10, http2.ErrCodeEnhanceYourCalm, ReasonHeaderFlood, nil},
 	{"decompression bombs", func(p *peer, n int) {
 		_ = p.to.WriteHeaders(http2.HeadersFrameParam{StreamID: stream(n), BlockFragment: bomb(p), EndHeaders: true, EndStream: true})
+		p.await(func(f frame) bool { return f.StreamID == stream(n) || f.Type == http2.FrameGoAway }) // so much on its way would end the connection before its GOAWAY is read
 	}, 2000, http2.ErrCodeEnhanceYourCalm, ReasonRapidReset, nil},
 	{"empty HEADERS", func(p *peer, n int) { p.headers(stream(n), false) }, 2000, http2.ErrCodeEnhanceYourCalm, ReasonRapidReset, nil},
 

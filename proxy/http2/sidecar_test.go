@@ -27,13 +27,13 @@ type sidecar struct {
 	plain, secure string // addresses without TLS and with it
 }
 
+var gateway = mesh.Workload{Name: "gateway", Namespace: mesh.DefaultNamespace, Service: "gateway", Instance: "gateway"}
+
 // newSidecar runs a gateway until the test ends.
 func newSidecar(t *testing.T, app string, timeouts proxy.Timeouts) *sidecar {
 	t.Helper()
-	const name = "gateway"
-	w := mesh.Workload{Name: name, Namespace: mesh.DefaultNamespace, Service: name, Instance: name}
 	timeouts.Drain = time.Second
-	g := &sidecar{Server: proxy.New(proxy.Options{Workload: w, Timeouts: timeouts}), plain: free(t), secure: free(t)}
+	g := &sidecar{Server: proxy.New(proxy.Options{Workload: gateway, Timeouts: timeouts})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- g.Run(ctx) }()
@@ -41,13 +41,25 @@ func newSidecar(t *testing.T, app string, timeouts proxy.Timeouts) *sidecar {
 		cancel()
 		require.NoError(t, <-done)
 	})
+	for tries := 1; ; tries++ { // another program may have taken an address meanwhile
+		err := g.configure(t, app)
+		if err == nil {
+			return g
+		}
+		require.Less(t, tries, 5, "%v", err)
+	}
+}
+
+// configure tells the gateway where to listen, and where to send everything.
+func (g *sidecar) configure(t *testing.T, app string) error {
+	g.plain, g.secure = free(t), free(t)
 	cert := certtest.NewAuthority(t).Issue(t, "127.0.0.1")
 	host, text, err := net.SplitHostPort(app)
 	require.NoError(t, err)
 	number, err := strconv.Atoi(text)
 	require.NoError(t, err)
 	backend := mesh.FQDN("backend", mesh.DefaultNamespace)
-	s, in := mesh.NewSnapshot(), &mesh.Inbound{Workload: w}
+	s, in := mesh.NewSnapshot(), &mesh.Inbound{Workload: gateway}
 	s.Services[backend] = &mesh.Service{Host: backend, Ports: []mesh.Port{
 		{Number: 80, Protocol: mesh.HTTP},
 		{Number: 443, Protocol: mesh.HTTP, TLS: &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Hosts: []string{"*"}, Chain: cert.Chain, PrivateKey: cert.Key}}}},
@@ -56,9 +68,8 @@ func newSidecar(t *testing.T, app string, timeouts proxy.Timeouts) *sidecar {
 		s.Endpoints[mesh.HostPort(backend, port)] = &mesh.Endpoints{Host: backend, Port: port, Endpoints: []mesh.Endpoint{{Address: host, Port: number}}}
 		in.Outbound = append(in.Outbound, mesh.OutboundPort{Bind: bind, Host: backend, Port: port, Protocol: mesh.HTTP})
 	}
-	s.Inbound[name] = in
-	require.NoError(t, g.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: s}))
-	return g
+	s.Inbound[gateway.Instance] = in
+	return g.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: s})
 }
 
 func free(t *testing.T) string {

@@ -204,6 +204,59 @@ type Cost struct {
 	PerThousand time.Duration `json:"perThousand"`
 }
 
+// Traces is what the traces of a run tell, at the end of its load.
+type Traces struct {
+	Sampling float64  `json:"sampling"` // share of the traces that were to be recorded, 0 to 1
+	Traces   int      `json:"traces"`
+	Spans    int      `json:"spans"`
+	Lost     uint64   `json:"lost,omitempty"`    // spans that sidecars dropped because too many waited
+	FanOuts  []FanOut `json:"fanOuts,omitempty"` // of workloads that call several others for one request
+	Examples []Trace  `json:"examples,omitempty"`
+}
+
+// FanOut is how the calls of a workload lie in time, over all traced requests in which it made at least two.
+type FanOut struct {
+	Workload string        `json:"workload"`
+	Requests int           `json:"requests"`
+	Serial   int           `json:"serial"`   // of them, with all calls one after the other
+	Parallel int           `json:"parallel"` // with all at the same time; of the rest, some were
+	Calls    int           `json:"calls"`    // sum, as are the following
+	Busy     time.Duration `json:"busy"`     // at least one call was under way
+	Longest  time.Duration `json:"longest"`  // the longest call: all at the same time would have taken so long
+}
+
+// Trace is one request's way through the mesh.
+type Trace struct {
+	ID     string        `json:"id"` // 32 hexadecimal digits
+	Stream string        `json:"stream"`
+	Key    string        `json:"key"`
+	Why    string        `json:"why"`   // typical, slowest: of its stream
+	Start  time.Duration `json:"start"` // of the run
+	Took   time.Duration `json:"took"`
+	Spans  []Span        `json:"spans"`         // parents before their children
+	Cut    bool          `json:"cut,omitempty"` // there are more spans
+}
+
+// Why a trace was chosen.
+const (
+	TypicalTrace = "typical" // it took the median
+	SlowestTrace = "slowest"
+)
+
+// Span is one side of a request, or of an attempt, as a sidecar tells it.
+type Span struct {
+	Parent   int           `json:"parent"` // index among the trace's spans; -1: none
+	Kind     string        `json:"kind"`   // CLIENT, SERVER
+	Workload string        `json:"workload"`
+	Remote   string        `json:"remote,omitempty"` // the other end
+	Start    time.Duration `json:"start"`            // since the trace began
+	Took     time.Duration `json:"took"`
+	Status   string        `json:"status,omitempty"`
+	Retry    string        `json:"retry,omitempty"`  // attempts that went before
+	Reason   string        `json:"reason,omitempty"` // why the mesh itself answered
+	Failed   bool          `json:"failed,omitempty"`
+}
+
 // Note is a line for the reader.
 type Note struct {
 	Level string `json:"level"` // info, warning, error
@@ -271,6 +324,7 @@ func (Fault) Kind() Kind       { return "fault" }
 func (SelfCheck) Kind() Kind   { return "selfcheck" }
 func (Expectation) Kind() Kind { return "expectation" }
 func (Cost) Kind() Kind        { return "cost" }
+func (Traces) Kind() Kind      { return "traces" }
 func (Note) Kind() Kind        { return "note" }
 func (Finished) Kind() Kind    { return "run.finished" }
 func (Evidence) Kind() Kind    { return "evidence" }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -414,9 +415,42 @@ func expectationText(e spec.Expectation) string {
 			parts = append(parts, fmt.Sprintf("at most %g", *a.Max))
 		}
 		return fmt.Sprintf("mean attempts of the requests%s to %s %s", callerText(a.From, a.Load), to, strings.Join(parts, ", "))
+	case e.FanOut != nil:
+		return fanOutText(*e.FanOut)
+	case e.Graph != nil:
+		return graphText(*e.Graph)
 	default:
 		return fmt.Sprintf("%s of %s", e.Condition, e.Query)
 	}
+}
+
+func fanOutText(f spec.FanOut) string {
+	calls, how := "its upstreams", "one after the other"
+	if f.Calls > 0 {
+		calls = fmt.Sprintf("%d upstreams", f.Calls)
+	}
+	if f.Shape == spec.FanOutParallel {
+		how = "at the same time"
+	}
+	load := ""
+	if f.Load != "" {
+		load = " of load " + f.Load
+	}
+	return fmt.Sprintf("%s calls %s %s, in at least %s of its requests%s that are traced", strings.TrimSpace(f.Service+" "+f.Version), calls, how, f.Min, load)
+}
+
+func graphText(g spec.Graph) string {
+	var calls []string
+	for _, caller := range slices.Sorted(maps.Keys(g.Calls)) {
+		if len(g.Calls[caller]) > 0 {
+			calls = append(calls, caller+" calls "+strings.Join(g.Calls[caller], ", "))
+		}
+	}
+	who := "nobody else calls anybody"
+	if g.Of != "" {
+		who = g.Of + " depends on nobody else"
+	}
+	return strings.Join(append(calls, who), "; ")
 }
 
 // callerText says whose requests an expectation is about; empty for all.

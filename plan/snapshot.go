@@ -13,6 +13,7 @@ const DefaultRouteName = "default"
 // snapshot fills in services, endpoints without addresses, and inbound configuration without listeners' addresses.
 func (b *builder) snapshot() {
 	snap := b.plan.Snapshot
+	sampling := b.scenario.Tracing.Sampling.Share()
 	for _, w := range b.plan.Workloads {
 		if snap.Services[w.Host] == nil {
 			snap.Services[w.Host] = &mesh.Service{Host: w.Host, Ports: []mesh.Port{{Name: string(w.Protocol), Number: w.Port, Protocol: w.Protocol}}, External: w.External}
@@ -31,6 +32,7 @@ func (b *builder) snapshot() {
 				Listen:   []mesh.InboundPort{{Port: w.Port, Protocol: w.Protocol}},
 				Outbound: outbound(w.Upstreams),
 				Unknown:  b.unknown(),
+				Sampling: &sampling,
 			}
 		}
 	}
@@ -40,6 +42,7 @@ func (b *builder) snapshot() {
 			Identity: mesh.SPIFFE(TrustDomain, b.plan.Namespace, spec.EdgeName), Labels: mesh.Labels{mesh.LabelApp: spec.EdgeName}},
 		Seed:     b.plan.Seed,
 		Trusted:  true,
+		Sampling: &sampling,
 		Outbound: outbound(b.upstreams(append(slices.Clone(b.calls[spec.EdgeName]), b.declared(spec.EdgeName)...))),
 	}
 }

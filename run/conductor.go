@@ -12,6 +12,7 @@ import (
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/metrics"
 	"meshtest.dev/meshtest/metrics/promql"
+	"meshtest.dev/meshtest/metrics/traces"
 	"meshtest.dev/meshtest/rollout"
 )
 
@@ -37,6 +38,10 @@ type conductor struct {
 	tally   *tally
 	scraper *metrics.Scraper
 	own     Querier // of what the scraper has read
+
+	// the traces
+	collector *traces.Collector
+	traces    []*traces.Trace // once the load is over
 
 	// the roll-out
 	machine     *rollout.Machine
@@ -73,6 +78,7 @@ func newConductor(o Options, rec *recorder) *conductor {
 		tally:  newTally(), split: convergence{acked: map[string]progress{}},
 		mixture: sequential.NewSplit(), queried: map[*analyzer.Query]time.Duration{},
 		scraper: metrics.NewScraper(store), own: promql.NewEngine(store, promql.Options{}),
+		collector: traces.NewCollector(traces.CollectorOptions{MaxSpans: maxSpans}),
 	}
 	c.limit = o.Timeouts.or(defaultTimeouts(o.Environment))
 	if c.Prometheus == nil {

@@ -43,6 +43,10 @@ func (c *conductor) expect(e spec.Expectation) journal.Check {
 		check = c.expectLatency(*e.Latency)
 	case e.Attempts != nil:
 		check = c.expectAttempts(*e.Attempts)
+	case e.FanOut != nil:
+		check = c.expectFanOut(*e.FanOut)
+	case e.Graph != nil:
+		check = c.expectGraph(*e.Graph)
 	default:
 		check = c.expectQuery(e)
 	}
@@ -150,6 +154,10 @@ func (c *conductor) asksAbout(e spec.Expectation, caller string) bool {
 		return c.isCaller(caller, e.TrafficShare.From, e.TrafficShare.To)
 	case e.Attempts != nil:
 		return c.isCaller(caller, e.Attempts.From, e.Attempts.To)
+	case e.FanOut != nil:
+		return c.logical(e.FanOut.Service) == caller
+	case e.Graph != nil:
+		return true
 	default:
 		return false
 	}

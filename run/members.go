@@ -18,6 +18,7 @@ type member struct {
 	source *source
 	holder leaseholder // nil: none of the plan's faults is executed here
 	joined time.Duration
+	spans  *spanReader        // nil: no traces are recorded
 	leave  context.CancelFunc // ends what watches it
 	read   chan struct{}      // closed when its metrics have been read for the last time
 	hide   func()             // ends that its metrics are shown outside
@@ -100,6 +101,7 @@ func (c *conductor) join(life context.Context, s env.Sidecar) {
 	c.listen(watching, m)
 	c.holdAt(watching, m)
 	c.scrape(watching, m)
+	c.collect(watching, m)
 	m.hide = c.show(m)
 }
 

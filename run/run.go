@@ -159,6 +159,9 @@ func (c *conductor) drive(ctx, life context.Context) error {
 	if err == nil {
 		err = c.phase("drain", func() error { return c.settle(ctx) })
 	}
+	if err == nil {
+		c.takeLastSpans(ctx)
+	}
 	c.account()
 	return err
 }

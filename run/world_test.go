@@ -118,7 +118,9 @@ func (w *world) join(workload mesh.Workload) *fakeSidecar {
 	}
 	w.sidecars = append(w.sidecars, s)
 	server := &http.Server{Handler: http.HandlerFunc(s.metrics)}
-	w.living.Go(func() { _ = wire.ServeDirect(life, s.wire, func(token string) bool { return token == "token" }, s, s, s) })
+	w.living.Go(func() {
+		_ = wire.ServeDirect(life, s.wire, func(token string) bool { return token == "token" }, s, s, s)
+	})
 	w.living.Go(func() { _ = server.Serve(s.http) })
 	w.living.Go(func() {
 		s.run(life)

@@ -159,7 +159,7 @@ func (c *checker) expect() {
 		path := index("expect.checks", i)
 		c.unique(join(path, "name"), "check", e.Name, seen)
 		c.exactlyOne(path, choice{"successRate", e.SuccessRate != nil}, choice{"trafficShare", e.TrafficShare != nil}, choice{"latency", e.Latency != nil},
-			choice{"attempts", e.Attempts != nil}, choice{"query", e.Query != ""})
+			choice{"attempts", e.Attempts != nil}, choice{"fanOut", e.FanOut != nil}, choice{"graph", e.Graph != nil}, choice{"query", e.Query != ""})
 		switch {
 		case e.SuccessRate != nil:
 			s := e.SuccessRate
@@ -176,6 +176,10 @@ func (c *checker) expect() {
 			}
 		case e.Attempts != nil:
 			c.attempts(join(path, "attempts"), *e.Attempts)
+		case e.FanOut != nil:
+			c.fanOut(join(path, "fanOut"), *e.FanOut)
+		case e.Graph != nil:
+			c.graph(join(path, "graph"), *e.Graph)
 		case e.Query != "" || c.written(join(path, "query")):
 			c.query(path, e.Query, e.Condition)
 		}

@@ -14,6 +14,9 @@ func (s *Scenario) applyDefaults() {
 	orDefault(&s.Namespace, "default")
 	orDefault(&s.Timeout, 5*time.Minute)
 	orDefault(&s.OutboundTrafficPolicy.Mode, RegistryOnly)
+	if s.Tracing.Sampling == nil {
+		s.Tracing.Sampling = percent(1)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		svc := s.Services[name]
 		orDefault(&svc.Protocol, "http")
@@ -147,6 +150,9 @@ func (s *Scenario) expectDefaults() {
 		if e.Latency != nil {
 			s.onlyStream(&e.Latency.Load)
 		}
+		if e.FanOut != nil && e.FanOut.Min == nil {
+			e.FanOut.Min = percent(95)
+		}
 	}
 }
 
@@ -155,6 +161,8 @@ func (s *Scenario) onlyStream(name *string) {
 		*name = s.Load[0].Name
 	}
 }
+
+func percent(p Percent) *Percent { return &p }
 
 func orDefault[T comparable](v *T, value T) {
 	var zero T

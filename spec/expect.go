@@ -18,7 +18,7 @@ type Expect struct {
 	Checks []Expectation `yaml:"checks"`
 }
 
-// Expectation is one check on the whole run: exactly one of successRate, trafficShare, latency, attempts, or a query with a condition.
+// Expectation is one check on the whole run: exactly one of successRate, trafficShare, latency, attempts, fanOut, graph, or a query with a condition.
 type Expectation struct {
 	// Name of the check.
 	Name string `yaml:"name" spec:"required"`
@@ -30,6 +30,10 @@ type Expectation struct {
 	Latency *Latency `yaml:"latency"`
 	// How often requests on an edge were sent, retries included.
 	Attempts *Attempts `yaml:"attempts"`
+	// How a service calls others, as traces show: one after the other, or at the same time.
+	FanOut *FanOut `yaml:"fanOut"`
+	// Who calls whom, as traffic has shown.
+	Graph *Graph `yaml:"graph"`
 	// PromQL query; its result is a scalar or a single sample.
 	Query string `yaml:"query"`
 	// Condition on the query's result.
@@ -98,4 +102,34 @@ type Attempts struct {
 	Min *float64 `yaml:"min" spec:"min=0"`
 	// Largest good mean.
 	Max *float64 `yaml:"max" spec:"min=0"`
+}
+
+// Shapes of a fan-out.
+const (
+	FanOutSerial   = "serial"
+	FanOutParallel = "parallel"
+)
+
+// FanOut expects how a service calls others while it serves a request, as traces show. Retries of a call are not counted as calls.
+type FanOut struct {
+	// Service that calls.
+	Service string `yaml:"service" spec:"required"`
+	// Only requests that this version serves. Default: all.
+	Version string `yaml:"version"`
+	// Only requests of this stream. Default: all.
+	Load string `yaml:"load"`
+	// serial: one after the other. parallel: all at the same time. Two calls are at the same time when they overlap by more than a tenth of the shorter.
+	Shape string `yaml:"shape" spec:"required,enum=serial|parallel"`
+	// Number of calls for each request. Default: any, but at least two.
+	Calls int `yaml:"calls" spec:"min=2"`
+	// Smallest share of the requests of which this holds. Default: 95%.
+	Min *Percent `yaml:"min" spec:"min=0,max=100"`
+}
+
+// Graph expects who calls whom, as traffic has shown: these call those, and nobody else calls anybody. A call that the mesh refused counts.
+type Graph struct {
+	// Only what this service, or edge, depends on: whom it calls, whom those call, and so on. Default: the whole graph.
+	Of string `yaml:"of"`
+	// Callers, each a service or edge, and whom they call: services, external services, or hosts outside the mesh.
+	Calls map[string][]string `yaml:"calls" spec:"required"`
 }

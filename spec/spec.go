@@ -44,6 +44,8 @@ type Scenario struct {
 	External map[string]*External `yaml:"external" spec:"name"`
 	// What workloads may reach outside the mesh. Default: what the rules allow.
 	OutboundTrafficPolicy OutboundTrafficPolicy `yaml:"outboundTrafficPolicy"`
+	// What is told of single requests.
+	Tracing Tracing `yaml:"tracing"`
 	// Mesh rules, inline or by file: Istio's VirtualService, DestinationRule, ServiceEntry and Gateway, Secrets with certificates for it, the old EgressRule, and the HealthCheckPolicy and RateLimitPolicy of
 	// meshtest.dev/v1.
 	Rules []Rule `yaml:"rules"`
@@ -64,6 +66,12 @@ type Scenario struct {
 	Files map[string][]byte `yaml:"-"`
 
 	source *source
+}
+
+// Tracing says of which requests sidecars tell spans, from which the run makes traces.
+type Tracing struct {
+	// Share of the traces that are recorded, drawn by the request's key. Default: 1%, Istio's.
+	Sampling *Percent `yaml:"sampling" spec:"min=0,max=100"`
 }
 
 // Metadata names the scenario.

@@ -76,7 +76,9 @@ func (s *Server) install(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Sn
 	if err := s.put(g, change); err != nil {
 		return err
 	}
-	s.pools.Warm(warmUp)
+	if s.Ready() { // before, others wait for our listeners as we would for theirs
+		s.pools.Warm(warmUp)
+	}
 	return nil
 }
 

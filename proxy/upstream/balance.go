@@ -186,15 +186,22 @@ func (s *selection) inTurn(turn *atomic.Uint64) *Endpoint {
 	return s.usable[s.at(mesh.Draw(n*golden))]
 }
 
-// untried is the first endpoint behind e that has not been tried; e when there is none.
+// untried is the first endpoint, from e on, that has not been tried. When all have, it is the first that was not the last: that one may have come back meanwhile, as in a roll-out.
 func (s *selection) untried(e *Endpoint, tried []*Pool) *Endpoint {
-	at, _ := slices.BinarySearchFunc(s.usable, e.Index, func(e *Endpoint, index int) int { return cmp.Compare(e.Index, index) })
+	if other := s.firstNotIn(tried, e); other != nil {
+		return other
+	}
+	return cmp.Or(s.firstNotIn(tried[len(tried)-1:], e), e)
+}
+
+func (s *selection) firstNotIn(tried []*Pool, from *Endpoint) *Endpoint {
+	at, _ := slices.BinarySearchFunc(s.usable, from.Index, func(e *Endpoint, index int) int { return cmp.Compare(e.Index, index) })
 	for i := range s.usable {
 		if other := s.usable[(at+i)%len(s.usable)]; !slices.Contains(tried, other.Pool) {
 			return other
 		}
 	}
-	return e
+	return nil
 }
 
 const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio

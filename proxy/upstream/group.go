@@ -106,7 +106,7 @@ func (g *Group) Close() {
 // Choice is what an endpoint is chosen by.
 type Choice struct {
 	Draw   mesh.Draw // chance
-	Tried  []*Pool   // to be avoided as long as there are others
+	Tried  []*Pool   // in that order; to be avoided as long as there are others
 	Hash   uint64    // HashOf what the group's HashPolicy names
 	Hashed bool      // the request has what the group's HashPolicy names
 }

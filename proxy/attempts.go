@@ -145,7 +145,7 @@ func (s *stream) idempotent() bool {
 
 // send sends the request over one connection, and reads the head of the answer.
 func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
-	want := upstream.Want{Sure: !s.idempotent() || !s.body.Done(), Fresh: fresh, Authority: s.authority()}
+	want := upstream.Want{Fresh: fresh, Authority: s.authority()}
 	conn, err := s.dest.group.Take(s.chosen, want)
 	if err != nil {
 		return s.unconnected(err)

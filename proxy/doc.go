@@ -18,7 +18,7 @@
 //   - A wait is ended by interrupting what it waits on, from an alarm whose timer moves only when a deadline comes earlier than any before: no deadline call per request.
 //   - A caller who closes while he waits for an answer has gone, half-closed or not, as for Envoy: the upstream's work is given up within a quarter of a second.
 //   - Small bodies are sent with their head, and kept for retries up to 64 KiB; what is longer is streamed and sent once.
-//   - A kept connection that dies before it answered an idempotent request is replaced without counting as an attempt; other methods only ever get a connection that was looked at.
+//   - A kept connection that dies before it answered an idempotent request is replaced without counting as an attempt. Each is looked at before it is used again: what an upstream said unasked would be somebody else's answer.
 //   - An answer that cannot be completed ends the connection, so that it does not look whole.
 //   - A panic ends its connection, not the sidecar.
 package proxy

@@ -143,7 +143,7 @@ func (m *mirrors) send(c *copied) {
 	}
 	ctx, end := m.begin(c)
 	defer end()
-	conn, err := c.group.Connect(ctx, c.endpoint, upstream.Want{Sure: true})
+	conn, err := c.group.Connect(ctx, c.endpoint, upstream.Want{})
 	if err != nil {
 		return
 	}

@@ -12,7 +12,6 @@ import (
 
 // Want is what a connection is for.
 type Want struct {
-	Sure      bool   // the request must not be sent twice: a connection that lay unused is looked at, however short that was
 	Fresh     bool   // a kept connection has just turned out to be dead: it has to be a new one
 	Tunnel    bool   // for bytes of any kind both ways: a connection of its own, which is refused and not waited for when there are too many
 	Authority []byte // of the request, HOST[:PORT]: the server name of TLS where the policy leaves that to the request
@@ -78,7 +77,7 @@ func (g *Group) Connect(ctx context.Context, e *Endpoint, w Want) (*Conn, error)
 		case err != nil:
 			return nil, err
 		case got.conn != nil:
-			if p.sound(got.conn, w.Sure) {
+			if sound(got.conn) {
 				return g.admit(got.conn)
 			}
 			p.drop(got.conn)

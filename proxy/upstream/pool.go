@@ -55,10 +55,6 @@ type Conn struct {
 	counted bool          // as a request in flight
 }
 
-// trusted is how long a connection may lie unused before it is looked at when it is taken again. One that dies within costs a repetition of a request that can be
-// repeated; looking costs a system call a request.
-const trusted = 100 * time.Millisecond
-
 // Begin counts a request in flight, End its end.
 func (p *Pool) Begin() {
 	p.active.Add(1)
@@ -149,17 +145,16 @@ func (p *Pool) adopt(g *Group) {
 func (p *Pool) take(g *Group, w *Want) *Conn {
 	for {
 		c := p.ready(g, w)
-		if c == nil || p.sound(c, w.Sure) {
+		if c == nil || sound(c) {
 			return c
 		}
 		p.drop(c)
 	}
 }
 
-// sound reports whether a connection may be used again. One that the other side closed may not, or on which it sent something that nobody asked for.
-func (p *Pool) sound(c *Conn, sure bool) bool {
-	return c.mux != nil || !sure && p.opts.Now()-c.since < trusted || c.Look() == socket.Quiet
-}
+// sound reports whether a connection may be used again. One that the other side closed may not, nor one on which it said something that nobody asked for: that would be taken for the answer to the next
+// request. It costs a system call, and there is no moment that is too short for either.
+func sound(c *Conn) bool { return c.mux != nil || c.Look() == socket.Quiet }
 
 // ready takes the connection that was used last, or else a stream of one that is shared. A fresh one is only ever a stream: who shares a connection hears when it ends.
 func (p *Pool) ready(g *Group, w *Want) *Conn {

@@ -261,17 +261,17 @@ func TestTLSConnectionsAreKept(t *testing.T) {
 	c := connect(t, g)
 	c.unused()
 	require.False(t, c.Held())
-	require.Same(t, c, take(t, g, Want{Sure: true}))
+	require.Same(t, c, take(t, g, Want{}))
 	for range 3 {
 		require.NoError(t, say(c))
 		c.Put()
-		require.Same(t, c, take(t, g, Want{Sure: true}))
+		require.Same(t, c, take(t, g, Want{}))
 	}
 	require.NoError(t, say(c))
 	s.hangUp()
 	require.Eventually(t, func() bool { return c.Look() == socket.Gone }, 10*time.Second, time.Millisecond)
 	c.Put()
-	require.Nil(t, take(t, g, Want{Sure: true}))
+	require.Nil(t, take(t, g, Want{}))
 	require.Equal(t, Stats{Address: s.address, Destination: backend + ":80", TLS: true, Protocol: "http/1.1", Connects: 1}, g.Endpoints[0].Pool.stats())
 }
 

@@ -257,6 +257,15 @@ type Span struct {
 	Failed   bool          `json:"failed,omitempty"`
 }
 
+// Connections tells of the connections of TCP from one service to another, at the end of a run: of these there is no evidence of requests.
+type Connections struct {
+	From     string `json:"from"`
+	To       string `json:"to"`
+	Opened   uint64 `json:"opened"`
+	Received uint64 `json:"received"` // bytes, by the caller's sidecar from the caller
+	Sent     uint64 `json:"sent"`     // bytes, to the caller
+}
+
 // Note is a line for the reader.
 type Note struct {
 	Level string `json:"level"` // info, warning, error
@@ -325,6 +334,7 @@ func (SelfCheck) Kind() Kind   { return "selfcheck" }
 func (Expectation) Kind() Kind { return "expectation" }
 func (Cost) Kind() Kind        { return "cost" }
 func (Traces) Kind() Kind      { return "traces" }
+func (Connections) Kind() Kind { return "connections" }
 func (Note) Kind() Kind        { return "note" }
 func (Finished) Kind() Kind    { return "run.finished" }
 func (Evidence) Kind() Kind    { return "evidence" }

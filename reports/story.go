@@ -33,7 +33,9 @@ type Story struct {
 	Processes    []journal.Process // as last heard of
 	Configs      []Timed[journal.Config]
 	Notes        []Timed[journal.Note]
-	Cost         *journal.Cost // nil: it was not measured
+	Cost         *journal.Cost   // nil: it was not measured
+	Traces       *journal.Traces // nil: none were recorded
+	Connections  []journal.Connections
 	Evidence     []journal.Evidence
 }
 

@@ -107,6 +107,10 @@ func (t *teller) tell(at time.Duration, e journal.Entry) error {
 		return take(e, func(c journal.Expectation) { t.Expectations = append(t.Expectations, c) })
 	case journal.Cost{}.Kind():
 		return take(e, func(c journal.Cost) { t.Cost = &c })
+	case journal.Traces{}.Kind():
+		return take(e, func(r journal.Traces) { t.Traces = &r })
+	case journal.Connections{}.Kind():
+		return take(e, func(c journal.Connections) { t.Connections = append(t.Connections, c) })
 	case journal.Note{}.Kind():
 		return take(e, func(n journal.Note) { t.Notes = append(t.Notes, Timed[journal.Note]{at, n}) })
 	case journal.Finished{}.Kind():

@@ -43,6 +43,9 @@ type conductor struct {
 	collector *traces.Collector
 	traces    []*traces.Trace // once the load is over
 
+	connections []journal.Connections // of TCP, once the load is over
+	untold      error                 // why they are not known
+
 	// the roll-out
 	machine     *rollout.Machine
 	edge        *analyzer.Edge

@@ -111,6 +111,9 @@ func (c *conductor) conduct(ctx context.Context) Result {
 	}
 	end()
 	c.watching.Wait()
+	if len(c.loads) > 0 {
+		c.untold = c.connect(context.WithoutCancel(ctx))
+	}
 	result := c.conclude(ctx, err)
 	if result.Verdict != Passed && !errors.As(err, new(Interrupt)) && ctx.Err() == nil {
 		c.diagnose()

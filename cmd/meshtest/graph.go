@@ -29,7 +29,7 @@ func graphCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "graph DIR|FILE | graph --prometheus URL", Short: "Print who calls whom, or what a service depends on, as traffic has shown",
 		Long: `Print the graph of services as traffic has drawn it: of a run, from the evidence in its folder, or of now, from a Prometheus that scrapes the sidecars.
-Evidence has requests, failures and latency of HTTP and gRPC; a Prometheus has response codes, TCP and callers' versions as well.
+Evidence has requests, failures and latency of HTTP and gRPC, and bytes of TCP; a Prometheus has response codes and callers' versions as well.
 
   meshtest graph meshtest-out/canary-promote-42
   meshtest graph --prometheus http://localhost:9090 --of frontend
@@ -108,7 +108,7 @@ func (f *graphFlags) draw(ctx context.Context, args []string) (*graph.Graph, err
 		}
 		return nil, exitError{code: code, text: err.Error(), hint: "give the folder of a run, or the journal.ndjson in it"}
 	}
-	g, err := graph.FromEvidence(graph.By(f.by), story.Started.Wall, story.Evidence)
+	g, err := graph.FromEvidence(graph.By(f.by), story.Started.Wall, story.Evidence, story.Connections)
 	if err != nil {
 		return nil, exitError{code: exitEnvironment, text: err.Error()}
 	}

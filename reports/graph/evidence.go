@@ -9,9 +9,9 @@ import (
 	"meshtest.dev/meshtest/journal"
 )
 
-// FromEvidence draws what the callers' sidecars told a run, which began at that time. It has requests of HTTP and gRPC, whether they failed and how long they took; callers have no version there, and
-// connections of TCP are not told.
-func FromEvidence(by By, began time.Time, blocks []journal.Evidence) (*Graph, error) {
+// FromEvidence draws what the callers' sidecars told a run, which began at that time. It has requests of HTTP and gRPC, whether they failed and how long they took, and the bytes of TCP connections;
+// callers have no version there, and neither has either end of a TCP connection.
+func FromEvidence(by By, began time.Time, blocks []journal.Evidence, connections []journal.Connections) (*Graph, error) {
 	g := New(by, began, 0)
 	var first, last time.Duration
 	for i, b := range blocks {
@@ -32,6 +32,9 @@ func FromEvidence(by By, began time.Time, blocks []journal.Evidence) (*Graph, er
 			}
 			g.Add(f)
 		}
+	}
+	for _, c := range connections {
+		g.Add(Flow{From: named(c.From, ""), To: named(c.To, ""), Host: c.To, Protocol: tcp, Count: float64(c.Sent)})
 	}
 	g.At, g.Window = began.Add(last), last-first
 	return g, nil

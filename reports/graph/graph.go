@@ -286,8 +286,8 @@ func (g *Graph) perSecond(count float64) float64 {
 	return count / g.Window.Seconds()
 }
 
-// quantile95 is what nine in ten and a half of the successes took at most; 0: not known.
-func (e *Edge) quantile95() time.Duration {
+// Quantile95 is what nine in ten and a half of the successes took at most; 0: not known.
+func (e *Edge) Quantile95() time.Duration {
 	if e.Latency.Count() > 0 {
 		return e.Latency.Quantile(0.95)
 	}

@@ -223,20 +223,21 @@ func TestEvidence(t *testing.T) {
 		block(9*time.Second, 15*time.Second,
 			journal.Cell{From: "edge", To: "web", Version: "v1", Requests: 100, Failed: 20}, journal.Cell{From: "web", To: "api.prod", Version: "v2", Requests: 50},
 			journal.Cell{From: "web", To: "time.example.com", Requests: 5, Failed: 5}),
-	})
+	}, []journal.Connections{{From: "web", To: "db", Opened: 3, Received: 1, Sent: 10 << 10}, {From: "web", To: "idle", Opened: 1}})
 	require.NoError(t, err)
 	require.Equal(t, 10*time.Second, g.Window)
 	require.Equal(t, time.Unix(1015, 0), g.At)
 	// callers have no version in evidence, so what is called and calls is two nodes by version
 	byApp, err := graph.FromEvidence(graph.ByApp, time.Unix(1000, 0), []journal.Evidence{
 		block(0, time.Second, journal.Cell{From: "edge", To: "web", Version: "v1", Requests: 10, Failed: 2}, journal.Cell{From: "web", To: "api.prod", Version: "v2", Requests: 5}),
-	})
+	}, nil)
 	require.NoError(t, err)
 	require.Equal(t, "edge\n└─ web  http 10.0/s, 20.0 % failed\n   └─ api.prod  http 5.0/s\n", text(t, byApp))
 	require.Contains(t, text(t, g), "web@v1  http 20.0/s, 10.0 % failed, p95 10")
 	require.Contains(t, text(t, g), "time.example.com  http 0.5/s, 100.0 % failed")
+	require.Contains(t, text(t, g), "db  tcp 1.0 KiB/s")
 
-	_, err = graph.FromEvidence(graph.ByApp, time.Unix(0, 0), []journal.Evidence{block(0, 1, journal.Cell{From: "a", To: "b", Requests: 1, Latency: []uint64{1}})})
+	_, err = graph.FromEvidence(graph.ByApp, time.Unix(0, 0), []journal.Evidence{block(0, 1, journal.Cell{From: "a", To: "b", Requests: 1, Latency: []uint64{1}})}, nil)
 	require.ErrorContains(t, err, "block 0")
 }
 
@@ -244,7 +245,7 @@ func TestEvidenceOfARun(t *testing.T) {
 	t.Parallel()
 	story, err := reports.Open(filepath.Join("..", "..", "fixtures", "journals", "promoted"))
 	require.NoError(t, err)
-	g, err := graph.FromEvidence(graph.ByApp, story.Started.Wall, story.Evidence)
+	g, err := graph.FromEvidence(graph.ByApp, story.Started.Wall, story.Evidence, story.Connections)
 	require.NoError(t, err)
 	require.NotEmpty(t, g.Edges())
 	require.Contains(t, text(t, g), "middleware  http ")

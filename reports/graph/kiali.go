@@ -225,7 +225,7 @@ func (g *Graph) edgeData(e *Edge) edgeData {
 	if e.mtls > 0 {
 		d.IsMTLS = strconv.FormatFloat(100*e.mtls/e.Count, 'f', 0, 64)
 	}
-	if p := e.quantile95(); p > 0 {
+	if p := e.Quantile95(); p > 0 {
 		d.ResponseTime = strconv.FormatFloat(float64(p.Microseconds())/1000, 'f', 0, 64)
 	}
 	return d

@@ -87,7 +87,7 @@ func (g *Graph) says(e *Edge) string {
 	if e.Failed > 0 {
 		parts = append(parts, percent(e.Failed, e.Count)+" % failed")
 	}
-	if p := e.quantile95(); p > 0 {
+	if p := e.Quantile95(); p > 0 {
 		parts = append(parts, "p95 "+round(p).String())
 	}
 	return strings.Join(parts, ", ")

@@ -78,7 +78,7 @@ func (c *conn) frame(fh http2.FrameHeader) error {
 	c.settled = true
 	if c.times.ping > 0 {
 		c.mu.Lock()
-		c.watch.lastFrame, c.watch.pinged = c.now(), 0
+		c.watch.lastFrame, c.watch.pinged = max(c.now(), 1), 0
 		c.mu.Unlock()
 	}
 	if fh.Type == http2.FrameData {

@@ -150,7 +150,7 @@ func TestClientTellsResets(t *testing.T) {
 				require.ErrorIs(t, err, ErrRefused)
 			} else {
 				require.ErrorIs(t, err, ErrReset)
-				require.Equal(t, &ResetError{code}, err)
+				require.Equal(t, &ResetError{Code: code}, err)
 			}
 		}
 		require.True(t, h.client.Usable())

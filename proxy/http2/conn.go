@@ -108,7 +108,10 @@ var (
 )
 
 // ResetError says that the peer reset the stream, or that we did because of him.
-type ResetError struct{ Code http2.ErrCode }
+type ResetError struct {
+	Code http2.ErrCode
+	Ours bool // we did, because what he sent breaks RFC 9113, 8, or our limits
+}
 
 func (e *ResetError) Error() string { return "the HTTP/2 stream was reset: " + e.Code.String() }
 
@@ -261,7 +264,7 @@ func (c *conn) reset(st *Stream, code http2.ErrCode) {
 // refuse resets a stream because of what the peer did. The lock is held.
 func (c *conn) refuse(st *Stream, code http2.ErrCode, reason string) error {
 	c.tell(reason)
-	st.fail(&ResetError{code})
+	st.fail(&ResetError{Code: code, Ours: true})
 	c.reset(st, code)
 	return c.meter.spend(kindRefused, c.now())
 }

@@ -283,7 +283,7 @@ func (c *conn) resetCame(f *http2.RSTStreamFrame) error {
 		c.past.closed(f.StreamID)
 		return c.meter.spend(kindStray, c.now())
 	}
-	err := error(&ResetError{f.ErrCode})
+	err := error(&ResetError{Code: f.ErrCode})
 	if f.ErrCode == http2.ErrCodeRefusedStream && c.client {
 		err = ErrRefused
 	}

@@ -313,7 +313,7 @@ func (c *conn) stall(now time.Duration) (next time.Duration) {
 			}
 			st.send.waiting = 0
 			c.tell(ReasonStalled)
-			st.fail(&ResetError{http2.ErrCodeCancel})
+			st.fail(&ResetError{Code: http2.ErrCodeCancel})
 			c.reset(st, http2.ErrCodeCancel)
 		}
 	}

@@ -1,14 +1,17 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
@@ -27,6 +30,7 @@ type captured struct {
 	http    map[uint16]*role         // of ports at which any service speaks HTTP
 	tls     map[uint16]*role         // of ports at which any service speaks TLS of its own
 	refuse  bool                     // what is not known is refused
+	refused *role                    // of connections that are, for those who speak HTTP: they are told
 	beyond  *destination             // what is not known, when it is passed through
 }
 
@@ -102,6 +106,7 @@ func (c *compiler) captureOutbound(in *mesh.Inbound) {
 	all := c.next.captured
 	from := route.CallerName(in.Workload)
 	unknown := c.srv.newRecords(mesh.Edge{From: from, To: telemetry.Unknown}, "", 0)
+	all.refused = &role{way: capturedOutWay, edge: in.Trusted, unrouted: unknown, captured: all}
 	for _, host := range slices.Sorted(maps.Keys(c.next.snapshot.Services)) {
 		service := c.next.snapshot.Services[host]
 		for _, p := range service.Ports {
@@ -184,10 +189,31 @@ func (s *stream) directOnward() (refused string) {
 		}
 	}
 	if s.role.way == capturedOutWay && s.role.captured.refuse {
+		if s.speaksHTTP() {
+			return ReasonUnknownHost
+		}
 		return s.blackHole()
 	}
 	s.goTo(s.role.captured.beyond, 0)
 	return ""
+}
+
+// refusalTime is how long somebody who is refused may take to show that he speaks HTTP.
+const refusalTime = 250 * time.Millisecond
+
+// speaksHTTP reports whether what the caller says first is a request line, or the beginning of one.
+func (s *stream) speaksHTTP() bool {
+	s.c.alarm.enter(gathering, s.srv.now()+refusalTime, nil, s.c.sock, nil)
+	err := s.in.fill(s.c.sock)
+	s.c.settle()
+	method, _, ok := bytes.Cut(s.in.bytes(), []byte(" "))
+	return err == nil && ok && http1.KnownMethod(method)
+}
+
+// explain answers the request of somebody who is refused. It is his last on this connection.
+func (s *stream) explain() {
+	s.c.role, s.c.stays = s.cfg.captured.refused, false
+	s.serve()
 }
 
 // blackHole counts a connection to what is not known as Istio does.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
 )
 
@@ -174,6 +175,28 @@ func TestCapturedOutboundTCP(t *testing.T) {
 	require.Empty(t, k.call(t, k.out, stranger.address).ends())
 	require.Equal(t, 1, stranger.connections())
 	k.tells(`refused_total{reason="unknown_address"} 1`, `destination_service_name="BlackHoleCluster"`)
+	c := k.call(t, k.out, stranger.address)
+	c.say("PORT me nowhere\r\n")
+	rest, _ := io.ReadAll(c.r) // a reset is an end, too
+	require.Empty(t, rest)
+	k.tells(`refused_total{reason="unknown_address"} 2`)
+}
+
+// Who speaks HTTP to an address that is not known, at a port of no service, is told why he is refused, once.
+func TestCapturedRequestsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	k := newKernel(t, nil)
+	k.inbound.Unknown = mesh.RegistryOnly
+	k.apply()
+	c := k.call(t, k.out, "10.96.0.9:8099")
+	status, _, reason := c.ask("time.example.com")
+	require.Equal(t, 502, status)
+	require.Equal(t, ReasonUnknownHost, reason)
+	require.Empty(t, c.ends())
+	k.tells(`response_flags="NC"`, `destination_service_name="BlackHoleCluster"`)
+	require.NotContains(t, k.metrics(), `istio_tcp_connections_opened_total{`)
+	cells, _, _ := k.evidenceOf(1)
+	require.Equal(t, telemetry.Unknown, cells[0].Edge.To)
 }
 
 func TestCapturedInbound(t *testing.T) {

@@ -58,7 +58,12 @@ func (s *stream) tunnelTCP() {
 	if s.role.sniffs {
 		s.serverName = s.sniff()
 	}
-	if refused := s.directTCP(); refused != "" {
+	switch refused := s.directTCP(); refused {
+	case "":
+	case ReasonUnknownHost:
+		s.explain()
+		return
+	default:
 		c.srv.count.refused.with(refused).Inc()
 		return
 	}

@@ -176,6 +176,9 @@ func versionOf(s []byte) (Version, fault) {
 	}
 }
 
+// KnownMethod reports whether the name is that of a method with a number of its own.
+func KnownMethod(name []byte) bool { return methodOf(name) != MethodOther }
+
 func methodOf(s []byte) Method {
 	switch string(s) {
 	case "GET":

@@ -177,7 +177,7 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		}
 		return o
 	}
-	silent := s.up.buf == nil
+	silent := s.up.buf == nil && !errors.Is(err, http2.ErrReset) // which says something, of this request and not of the connection
 	s.stopUpload()
 	if why != none {
 		s.c.sock.Resume()
@@ -347,7 +347,8 @@ func (s *stream) failed(err error) outcome {
 	if errors.Is(err, http2.ErrRefused) {
 		return outcome{kind: refused, status: 503, reason: ReasonRefused, flags: FlagUpstreamTermination}
 	}
-	if err == errInterim || asProtocol(err, &wrong) {
+	var reset *http2.ResetError
+	if err == errInterim || asProtocol(err, &wrong) || errors.As(err, &reset) && reset.Ours {
 		return outcome{kind: garbled, status: 502, reason: ReasonBadResponse, flags: FlagUpstreamProtocol}
 	}
 	return outcome{kind: unanswered, status: 503, reason: ReasonReset, flags: FlagUpstreamTermination}

@@ -40,6 +40,9 @@ func (b *sentBody) bytes() []byte {
 // beginBody checks what came of the body along with the head; when that is malformed it answers, and reports false.
 func (s *stream) beginBody() bool {
 	s.body.Reset(s.req.Body, http1.Request, s.srv.opts.Limits)
+	if s.grpc {
+		s.body.Watch(&s.messages.request)
+	}
 	if s.body.Done() {
 		return true
 	}

@@ -3,8 +3,10 @@ package proxy
 import (
 	"bytes"
 	"strconv"
+	"sync/atomic"
 
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
 // gRPC says how a call ended in a status of its own, in the trailers of the answer, or in its head when there is no message (gRPC over HTTP/2, "Responses").
@@ -135,4 +137,48 @@ func (r *result) judged() int {
 		return r.status
 	}
 	return httpOfGRPC(r.grpc)
+}
+
+// messages counts those of a call, as the caller sees them: what is sent again to another endpoint counts once.
+type messages struct{ request, response counted }
+
+func (m *messages) reset() {
+	m.request.reset()
+	m.response.reset()
+}
+
+// counted are the messages of one direction. They are counted by whoever carries the body, and told by the request's own goroutine.
+type counted struct {
+	messages telemetry.GRPCMessages
+	count    atomic.Uint64
+	told     uint64
+}
+
+// Scan takes the next window of the body.
+func (c *counted) Scan(payload []byte) {
+	c.messages.Scan(payload)
+	c.count.Store(c.messages.Count())
+}
+
+// untold are those that were not told yet, and are from now on.
+func (c *counted) untold() uint64 {
+	n := c.count.Load()
+	fresh := n - c.told
+	c.told = n
+	return fresh
+}
+
+func (c *counted) reset() {
+	c.messages, c.told = telemetry.GRPCMessages{}, 0
+	c.count.Store(0)
+}
+
+// tellMessages tells the metrics of the messages that came since it last did: a stream may last for hours.
+func (s *stream) tellMessages() {
+	if !s.grpc || s.probe() {
+		return
+	}
+	if request, response := s.messages.request.untold(), s.messages.response.untold(); request+response > 0 {
+		s.requests().Messages(request, response)
+	}
 }

@@ -35,6 +35,9 @@ func (s *stream) passOn(conn *upstream.Conn) {
 	s.sign()
 	s.replies.Close = !s.keep
 	s.answer.Reset(h.Body, http1.Response, s.srv.opts.Limits)
+	if s.grpc && isGRPC(h) {
+		s.answer.Watch(&s.messages.response)
+	}
 	s.out = http1.AppendResponse(s.out[:0], h, &s.replies)
 	err := s.relay(conn, unchunk)
 	s.result.sent = s.answer.PayloadBytes()
@@ -101,6 +104,7 @@ func (s *stream) relay(conn *upstream.Conn, unchunk bool) side {
 				return theUpstream
 			}
 			s.extend(0)
+			s.tellMessages()
 		}
 		if !s.takeWindow(unchunk) {
 			return theUpstream

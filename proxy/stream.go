@@ -31,6 +31,7 @@ type stream struct {
 	replies   http1.Edits // of the answer
 	body      http1.BodyScanner
 	answer    http1.BodyScanner
+	messages  messages
 	sent      sentBody
 	upload    upload
 	timer     *time.Timer
@@ -145,6 +146,7 @@ func (s *stream) forget() {
 	s.resp.Reset()
 	s.edits.Reset()
 	s.replies.Reset()
+	s.messages.reset()
 	s.sent.reset()
 	clear(s.tried)
 	s.tried = s.tried[:0]
@@ -271,6 +273,7 @@ func (s *stream) record() {
 		Code: r.status, GRPCStatus: r.grpc, Flags: uint32(r.flags), Duration: latency,
 		RequestBytes: s.body.PayloadBytes(), ResponseBytes: r.sent,
 	})
+	s.tellMessages()
 	s.spanned(r.status, r.flags, r.reason)
 	s.logged(latency)
 	if s.role.way == inboundWay {

@@ -31,16 +31,23 @@ type BodyScanner struct {
 	total int64
 	side  Side
 	chunk Chunked
+	watch Watcher
 }
+
+// Watcher is told of payload as it passes, without framing, window by window. It must not keep the bytes.
+type Watcher interface{ Scan(payload []byte) }
 
 // Reset starts a new body with the framing that the parser decided.
 func (s *BodyScanner) Reset(b Body, side Side, lim *Limits) {
-	s.body, s.left, s.side, s.total = b, b.Length, side, 0
+	s.body, s.left, s.side, s.total, s.watch = b, b.Length, side, 0, nil
 	s.done = b.Kind == BodyNone || b.Kind == BodyLength && b.Length == 0
 	if b.Kind == BodyChunked {
 		s.chunk.Reset(side, lim)
 	}
 }
+
+// Watch tells w of the payload that Scan and Payload see from here on, until Reset. What an error takes back, it may have seen.
+func (s *BodyScanner) Watch(w Watcher) { s.watch, s.chunk.watch = w, w }
 
 // Scan validates the front of window and says what to do with it: forward the first fwd bytes to the next hop as they are, drop the drop bytes after them
 // (a chunk extension), and call again with the rest until the window is used up or Done. Bytes of the window behind the end of the message
@@ -54,6 +61,7 @@ func (s *BodyScanner) Scan(window []byte) (fwd, drop int, err error) {
 		s.left -= int64(fwd)
 		s.total += int64(fwd)
 		s.done = s.left == 0
+		s.saw(window[:fwd])
 		return fwd, 0, nil
 	case s.body.Kind == BodyChunked:
 		fwd, drop, err = s.chunk.Relay(window)
@@ -61,7 +69,14 @@ func (s *BodyScanner) Scan(window []byte) (fwd, drop int, err error) {
 		return fwd, drop, err
 	default:
 		s.total += int64(len(window))
+		s.saw(window)
 		return len(window), 0, nil
+	}
+}
+
+func (s *BodyScanner) saw(payload []byte) {
+	if s.watch != nil {
+		s.watch.Scan(payload)
 	}
 }
 

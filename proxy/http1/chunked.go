@@ -9,6 +9,7 @@ type Chunked struct {
 	left      int64 // bytes of the chunk that are still to come
 	payload   int64
 	extension int // bytes of extensions so far
+	watch     Watcher
 
 	block    []byte // the trailers, as they arrived
 	trailers Head   // their index
@@ -100,6 +101,9 @@ func (c *Chunked) takeData(w []byte) int {
 	n := int(min(c.left, int64(len(w))))
 	c.left -= int64(n)
 	c.payload += int64(n)
+	if c.watch != nil {
+		c.watch.Scan(w[:n])
+	}
 	if c.left == 0 {
 		c.state = chunkDataCR
 	}

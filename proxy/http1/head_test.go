@@ -169,6 +169,11 @@ func TestReasons(t *testing.T) {
 	require.Same(t, http1.ErrHTTP2Preface, err)
 }
 
+// seen is payload as a watcher saw it.
+type seen []byte
+
+func (s *seen) Scan(payload []byte) { *s = append(*s, payload...) }
+
 func TestBodyScanner(t *testing.T) {
 	t.Parallel()
 	lim := http1.DefaultLimits()
@@ -199,6 +204,46 @@ func TestBodyScanner(t *testing.T) {
 		require.NoError(t, s.EOF())
 		require.EqualValues(t, 5, s.PayloadBytes())
 		require.Nil(t, s.Trailers())
+	})
+	t.Run("watched", func(t *testing.T) {
+		t.Parallel()
+		var s http1.BodyScanner
+		for _, test := range []struct {
+			body http1.Body
+			in   string
+		}{
+			{http1.Body{Kind: http1.BodyLength, Length: 5}, "hello"},
+			{http1.Body{Kind: http1.BodyUntilClose}, "hello"},
+			{http1.Body{Kind: http1.BodyChunked}, "2;why=not\r\nhe\r\n3\r\nllo\r\n0\r\nX: y\r\n\r\n"},
+		} {
+			for _, step := range []int{1, 2, 3, 100} {
+				var scanned, payload seen
+				s.Reset(test.body, http1.Request, lim)
+				s.Watch(&scanned)
+				for _, w := range windows(test.in, step) {
+					for len(w) > 0 {
+						fwd, drop, err := s.Scan(w)
+						require.NoError(t, err)
+						w = w[fwd+drop:]
+					}
+				}
+				require.EqualValues(t, "hello", scanned)
+				s.Reset(test.body, http1.Request, lim)
+				s.Watch(&payload)
+				for _, w := range windows(test.in, step) {
+					for len(w) > 0 {
+						skip, n, err := s.Payload(w)
+						require.NoError(t, err)
+						w = w[skip+n:]
+					}
+				}
+				require.EqualValues(t, "hello", payload)
+				s.Reset(test.body, http1.Request, lim)
+				_, _, err := s.Scan([]byte(test.in))
+				require.NoError(t, err)
+				require.EqualValues(t, "hello", payload, "a watcher is one body's")
+			}
+		}
 	})
 	t.Run("skip", func(t *testing.T) {
 		t.Parallel()

@@ -11,6 +11,7 @@ import (
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
+	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
 // port is the service port of the service under test.
@@ -19,7 +20,7 @@ const port = 50051
 // chain is the way of a call: a caller's sidecar, and that of the workload he calls.
 type chain struct {
 	address  string // that the caller dials
-	out, in  *proxy.Server
+	out, in  sidecar
 	endpoint string // of the inbound sidecar
 }
 
@@ -46,6 +47,12 @@ func newChain(t *testing.T, app string) *chain {
 	return c
 }
 
+// sidecar is a server and what it tells.
+type sidecar struct {
+	*proxy.Server
+	metrics *telemetry.Metrics
+}
+
 func workload(service string) mesh.Workload {
 	name := mesh.WorkloadName(service, "v1")
 	return mesh.Workload{
@@ -55,9 +62,10 @@ func workload(service string) mesh.Workload {
 }
 
 // start runs the sidecar of a workload until the test ends.
-func start(t *testing.T, w mesh.Workload, configure func(*mesh.Snapshot, *mesh.Inbound)) *proxy.Server {
+func start(t *testing.T, w mesh.Workload, configure func(*mesh.Snapshot, *mesh.Inbound)) sidecar {
 	t.Helper()
-	srv := proxy.New(proxy.Options{Workload: w, Timeouts: proxy.Timeouts{Drain: time.Second}})
+	metrics := telemetry.NewMetrics(proxy.MetricsOptions())
+	srv := proxy.New(proxy.Options{Workload: w, Metrics: metrics, Timeouts: proxy.Timeouts{Drain: time.Second}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
@@ -69,7 +77,7 @@ func start(t *testing.T, w mesh.Workload, configure func(*mesh.Snapshot, *mesh.I
 	configure(snapshot, in)
 	snapshot.Inbound[w.Instance] = in
 	require.NoError(t, srv.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: snapshot}))
-	return srv
+	return sidecar{srv, metrics}
 }
 
 func freeAddress(t *testing.T) string {

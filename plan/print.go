@@ -206,7 +206,11 @@ func (p *Plan) printLoad(t *tree) {
 		if s.UntilEnd {
 			until = fmt.Sprintf("until the roll-out has ended (about %s)", round10ms(s.Duration))
 		}
-		t.item("%s: %s %s of %s, %s, %s: about %d requests", s.Name, s.Load.Method, s.Load.Path, s.Target, s.Shape, until, s.Requests)
+		method := s.Load.Method
+		if s.Load.GRPC != nil {
+			method = "gRPC"
+		}
+		t.item("%s: %s %s of %s, %s, %s: about %d requests", s.Name, method, s.Load.Path, s.Target, s.Shape, until, s.Requests)
 	}
 }
 

@@ -98,8 +98,12 @@ func (c *conductor) stream(p plan.Stream) (load.Stream, error) {
 		headers.Set(name, value)
 	}
 	headers.Set(mesh.HeaderToken, c.mesh.Token())
+	body := []byte(p.Load.Body)
+	if p.Load.GRPC != nil {
+		body = p.Load.GRPC.Encoded
+	}
 	return load.Stream{
-		Name: p.Name, Method: p.Load.Method, Headers: headers, Body: []byte(p.Load.Body),
+		Name: p.Name, GRPC: p.Load.GRPC != nil, Method: p.Load.Method, Headers: headers, Body: body,
 		URL:   "http://" + p.Authority + p.Load.Path,
 		Pacer: pacer, Duration: p.Load.Duration, Timeout: p.Load.Timeout, MaxInFlight: p.Load.MaxInFlight,
 		Expect: []load.StatusRange{{Min: 200, Max: 499}}, Capture: []string{mesh.HeaderReason},

@@ -30,6 +30,9 @@ func (c *checker) streams() {
 		if l.Target != "" && c.service(join(path, "target"), l.Target) && !c.speaksHTTP(l.Target) {
 			c.problem("MT1211", join(path, "target"), fmt.Sprintf("load is HTTP, and %s speaks %s", l.Target, c.Services[l.Target].Protocol), "")
 		}
+		if l.GRPC != nil {
+			c.call(path, l)
+		}
 		c.request(path, l)
 		c.rates(path, l)
 		if c.Rollout == nil && l.Duration == 0 && !c.isBad("rollout") {
@@ -55,11 +58,32 @@ func (c *checker) throughGateway(path string, l Stream) {
 	}
 }
 
+var callMethod = regexp.MustCompile(`^/[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*$`)
+
+// call checks a stream of calls of gRPC. Their messages were encoded when the files were read.
+func (c *checker) call(path string, l Stream) {
+	for _, field := range []string{"method", "path", "body"} {
+		if where := join(path, field); c.written(where) {
+			c.problem("MT1207", where, field+" is not for a call of gRPC", "its own words are below grpc: method, proto and message")
+		}
+	}
+	where := join(path, "grpc")
+	if l.GRPC.Method != "" && !callMethod.MatchString(l.GRPC.Method) {
+		c.problem("MT1105", join(where, "method"), fmt.Sprintf("%q is not a method", shorten(l.GRPC.Method)), "such as /package.Service/Method")
+	}
+	if c.written(join(where, "message")) && !c.written(join(where, "proto")) {
+		c.problem("MT1103", join(where, "message"), "a message needs the field \"proto\", which says what is in it", "")
+	}
+	if svc := c.Services[l.Target]; svc != nil && svc.Protocol == "http" {
+		c.problem("MT1211", join(path, "target"), fmt.Sprintf("calls of gRPC are HTTP/2, and %s speaks HTTP/1.1", l.Target), "give the service protocol: grpc")
+	}
+}
+
 func (c *checker) request(path string, l Stream) {
-	if !token.MatchString(l.Method) {
+	if l.GRPC == nil && !token.MatchString(l.Method) {
 		c.problem("MT1105", join(path, "method"), fmt.Sprintf("%q is not a method", shorten(l.Method)), "such as GET")
 	}
-	if !strings.HasPrefix(l.Path, "/") || strings.ContainsAny(l.Path, " \t\r\n#") {
+	if l.GRPC == nil && !strings.HasPrefix(l.Path, "/") || l.GRPC == nil && strings.ContainsAny(l.Path, " \t\r\n#") {
 		c.problem("MT1105", join(path, "path"), "must begin with / and have no blanks and no #", "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Headers)) {

@@ -46,6 +46,10 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string, f Field) {
 		d.decodeRule(n, v.Addr().Interface().(*Rule), path)
 		return
 	}
+	if t == reflect.TypeFor[Message]() {
+		v.Set(reflect.ValueOf(Message{n}))
+		return
+	}
 	if t == reflect.TypeFor[Percentage]() && n.Kind == yaml.ScalarNode {
 		v, t = v.Field(0), reflect.TypeFor[Percent]()
 		f = Fields(reflect.TypeFor[Percentage]())[0]

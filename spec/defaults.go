@@ -36,6 +36,9 @@ func (s *Scenario) applyDefaults() {
 	}
 	for i := range s.Load {
 		l := &s.Load[i]
+		if l.GRPC != nil {
+			l.Method, l.Path = "POST", l.GRPC.Method
+		}
 		orDefault(&l.Method, "GET")
 		orDefault(&l.Path, "/")
 		orDefault(&l.Timeout, 10*time.Second)

@@ -122,6 +122,10 @@ func TestEveryFieldIsRead(t *testing.T) {
 	require.Equal(t, spec.Bound{Percent: 99}, *s.Rollout.Analysis.Checks[0].ThresholdRange.Min)
 	require.Len(t, s.Rules[0].Documents, 2)
 	require.Equal(t, "testdata/valid/rules/backend.yaml", s.Rules[0].Documents[1].File)
+	call := s.Load[5]
+	require.Equal(t, []string{"POST", "/greet.v1.Greeter/Greet"}, []string{call.Method, call.Path})
+	require.Equal(t, "\n\x05world\x10\x03\x1a\x01a\x1a\x011\"\x06\b\xa5\xeb\xdc\xca\x06(\x01", string(call.GRPC.Encoded))
+	require.Empty(t, s.Load[6].GRPC.Encoded, "nothing is set")
 	require.Equal(t, "0.5", s.Services["frontend"].Versions["v1"].Env["B"])
 }
 

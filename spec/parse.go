@@ -109,6 +109,7 @@ func (s *Scenario) readFiles(d *decoder, folder fs.FS) {
 		manifest(join("external", name), &s.External[name].Run)
 	}
 	s.readNamed(folder)
+	r.calls(s.Load)
 	r.jobs("setup", s.Setup)
 	r.jobs("teardown", s.Teardown)
 }

@@ -14,11 +14,13 @@ type Stream struct {
 	Host string `yaml:"host"`
 	// With a gateway: its port. Default: its only one.
 	Port int `yaml:"port" spec:"min=1,max=65535"`
+	// A call of gRPC instead of a request of HTTP/1.1. The target must speak grpc or http2. How calls end counts as the HTTP status that stands for it: OK as 200, UNAVAILABLE as 503 (google/rpc/code.proto).
+	GRPC *Call `yaml:"grpc"`
 	// HTTP method. Default: GET.
 	Method string `yaml:"method"`
 	// Path and query. Default: /.
 	Path string `yaml:"path"`
-	// Request headers. Values may hold ${seed}.
+	// Request headers, or the metadata of a call. Values may hold ${seed}.
 	Headers map[string]string `yaml:"headers"`
 	// Request body.
 	Body string `yaml:"body"`
@@ -38,6 +40,19 @@ type Stream struct {
 	Duration time.Duration `yaml:"duration" spec:"positive"`
 	// Most requests in flight at a time; a request that finds them all taken is late, which the run reports. Default: 1000.
 	MaxInFlight int `yaml:"maxInFlight" spec:"min=1,max=100000"`
+}
+
+// Call is a call of gRPC, which begins with one message.
+type Call struct {
+	// The method, as /package.Service/Method.
+	Method string `yaml:"method" spec:"required"`
+	// A .proto file that declares the method, relative to the scenario's folder, which it and what it imports may not leave. Imports are relative to that folder too. Needed for a message.
+	Proto string `yaml:"proto"`
+	// The message, in the JSON mapping of protocol buffers. Default: one in which nothing is set.
+	Message Message `yaml:"message"`
+
+	// Encoded is the message as it is sent.
+	Encoded []byte `yaml:"-"`
 }
 
 // Ramp is a rate that changes linearly from one value to another and then stays.

@@ -91,6 +91,8 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 			{Type: "object", Properties: value, Required: []string{"value"}, AdditionalProperties: jsonschema.FalseSchema}}}
 	case reflect.TypeFor[spec.Rule]():
 		return rule()
+	case reflect.TypeFor[spec.Message]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "object"}, {Type: "string"}, number, {Type: "boolean"}, {Type: "array"}}}
 	case reflect.TypeFor[map[string]string]():
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string"}, number, {Type: "boolean"}}}}
 	default:

@@ -43,6 +43,7 @@ const (
 // Reasons lists all of them, for whoever prepares counters.
 func Reasons() []string {
 	return []string{
+		ReasonMalformed, ReasonHeaders, ReasonStreams, ReasonStalled, ReasonInterim,
 		ReasonProtocol, ReasonPreface, ReasonFlowControl, ReasonFrameSize, ReasonCompression, ReasonClosedStream, ReasonRapidReset, ReasonHeaderFlood, ReasonContinuation,
 		ReasonSettingsFlood, ReasonPingFlood, ReasonPriorityFlood, ReasonWindowUpdateFlood, ReasonEmptyFrames, ReasonStrayFrames, ReasonUnread, ReasonSettingsTimeout,
 		ReasonHeaderTimeout, ReasonSlowRead, ReasonPingTimeout, ReasonIdle, ReasonRequests,

@@ -3,7 +3,6 @@ package http2
 import (
 	"encoding/binary"
 	"strings"
-	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -66,9 +65,6 @@ func bomb(p *peer) []byte {
 	}
 	return b
 }
-
-// asleep takes nothing for a while.
-func asleep(*Stream) { time.Sleep(time.Minute) }
 
 // attacks need no time. What needs some is in slow_test.go.
 var attacks = []attack{

@@ -3,6 +3,7 @@ package http2
 import (
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -12,6 +13,9 @@ import (
 // mostHeld is what a server may hold because of one peer who attacks: a header block as it is decoded, several times over as slices grow, what waits to be written, and one buffer for input; a stream's
 // window where he fills one.
 const mostHeld = 512 << 10
+
+// asleep takes nothing for a minute of synctest's.
+func asleep(*Stream) { time.Sleep(time.Minute) }
 
 // Each attack ends in a GOAWAY that says why, and in a closed connection; its reason is told once; until then little is held, and nothing is left.
 func TestFloods(t *testing.T) {

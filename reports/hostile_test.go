@@ -66,6 +66,14 @@ func hostile(t testing.TB) *Story {
 		journal.SelfCheck{Name: evil, Reason: evil, Voids: evil},
 		journal.Expectation{Check: check},
 		journal.Cost{CPU: math.MaxInt64, RSS: math.MaxInt64, PerThousand: math.MaxInt64},
+		journal.Traces{Sampling: math.MaxFloat64, Traces: math.MinInt64, Spans: -1, Lost: math.MaxUint64,
+			FanOuts: []journal.FanOut{{Workload: evil, Requests: math.MinInt64, Calls: math.MaxInt64, Busy: math.MinInt64, Longest: math.MaxInt64}},
+			Examples: []journal.Trace{{ID: evil, Stream: evil, Key: evil, Why: evil, Start: math.MinInt64, Took: math.MinInt64, Cut: true, Spans: []journal.Span{
+				{Parent: 0, Kind: evil, Workload: evil, Start: math.MaxInt64, Took: math.MaxInt64},
+				{Parent: math.MaxInt64, Kind: "CLIENT", Workload: evil, Remote: evil, Start: math.MinInt64, Took: math.MinInt64, Status: evil, Retry: evil, Reason: evil, Failed: true},
+				{Parent: 1, Kind: "SERVER", Workload: evil, Start: math.MinInt64, Took: math.MaxInt64},
+				{Parent: math.MinInt64, Kind: "SERVER", Workload: evil}}}}},
+		journal.Connections{From: evil, To: evil, Opened: math.MaxUint64, Received: math.MaxUint64, Sent: math.MaxUint64},
 		journal.Note{Level: evil, Text: evil},
 		journal.Finished{Verdict: evil, Reason: evil, Outcome: "none", Took: math.MinInt64},
 	)

@@ -28,6 +28,7 @@ var pageTemplate = template.Must(template.New("report").Funcs(template.FuncMap{
 	"ms":      func(d time.Duration) string { return figure(milliseconds(d), "ms") },
 	"percent": func(v float64) string { return short(v) + " %" },
 	"failed":  failedShare,
+	"whole":   whole,
 	"add":     func(a, b int) int { return a + b },
 }).Parse(pageText))
 
@@ -49,6 +50,8 @@ type page struct {
 	Charts   []*chart
 	Data     []curves
 	Failures failures
+	Topology *topology // nil: there was no traffic
+	Traces   []waterfall
 	Notes    []Timed[journal.Note] // the first ones
 	Plan     string
 	Source   string
@@ -65,7 +68,7 @@ type failures struct {
 func WriteHTML(w io.Writer, s *Story) error {
 	p := page{
 		Story: s, Report: NewReport(s), Style: template.CSS(pageStyle), Script: template.JS(pageScript), CSP: contentPolicy(),
-		Timeline: newTimeline(s), Charts: newCharts(s), Data: []curves{}, Failures: s.failures(),
+		Timeline: newTimeline(s), Charts: newCharts(s), Data: []curves{}, Failures: s.failures(), Topology: newTopology(s), Traces: newWaterfalls(s),
 		Notes: s.Notes[:min(len(s.Notes), maxNotes)], Plan: cut(s.Started.Plan, maxText), Source: cut(s.Started.Source, maxText),
 	}
 	for _, c := range p.Charts {

@@ -12,7 +12,7 @@ import (
 )
 
 // SchemaVersion of report.json. A new minor adds fields; a new major changes or removes them.
-const SchemaVersion = "1.1"
+const SchemaVersion = "1.2"
 
 // Report is report.json. Its JSON Schema is published as fixtures/schema/report.v1.schema.json and says what each field means.
 type Report struct {
@@ -35,6 +35,8 @@ type Report struct {
 	Faults        []Fault     `json:"faults"`
 	Load          []Load      `json:"load"`
 	Mesh          Mesh        `json:"mesh"`
+	Graph         []GraphEdge `json:"graph"`
+	Traces        *Traces     `json:"traces"`
 	NotReached    []string    `json:"notReached"`
 }
 
@@ -159,6 +161,40 @@ type Mesh struct {
 	RSSMiB             *float64 `json:"rssMiB"`
 }
 
+// GraphEdge is the traffic of one protocol from one service to another, as their sidecars told it: requests, or of TCP the bytes of answers.
+type GraphEdge struct {
+	From     string   `json:"from"`
+	To       string   `json:"to"`
+	Protocol string   `json:"protocol"`
+	Requests *float64 `json:"requests"`
+	Failed   *float64 `json:"failed"`
+	P95Ms    *float64 `json:"p95Ms"`
+	Bytes    *float64 `json:"bytes"`
+}
+
+// Traces is what the traces of the run told; null when none were recorded.
+type Traces struct {
+	Sampling float64  `json:"sampling"`
+	Traces   int      `json:"traces"`
+	Spans    int      `json:"spans"`
+	Lost     uint64   `json:"lost"`
+	FanOuts  []FanOut `json:"fanOuts"`
+}
+
+// SamplingPercent is the sampling in percent.
+func (t *Traces) SamplingPercent() float64 { return 100 * t.Sampling }
+
+// FanOut is how a workload that calls several others for one request calls them: means over the traced requests.
+type FanOut struct {
+	Workload  string  `json:"workload"`
+	Requests  int     `json:"requests"`
+	Serial    int     `json:"serial"`
+	Parallel  int     `json:"parallel"`
+	Calls     float64 `json:"calls"`
+	BusyMs    float64 `json:"busyMs"`
+	LongestMs float64 `json:"longestMs"`
+}
+
 // NewReport makes the report of a story.
 func NewReport(s *Story) Report {
 	return Report{
@@ -167,7 +203,7 @@ func NewReport(s *Story) Report {
 		Seed: s.Started.Seed, Sets: append([]string{}, s.Started.Sets...), Environment: s.Started.Environment, Version: s.Started.Version,
 		StartedAt: startedAt(s), DurationMs: s.Took.Milliseconds(),
 		Verdict: s.Finished.Verdict, ExitCode: s.Finished.ExitCode, Reason: s.Finished.Reason,
-		Rollout: newRollout(s), Checks: newChecks(s), SelfChecks: newSelfChecks(s), Faults: newFaults(s), Load: newLoads(s), Mesh: newMesh(s),
+		Rollout: newRollout(s), Checks: newChecks(s), SelfChecks: newSelfChecks(s), Faults: newFaults(s), Load: newLoads(s), Mesh: newMesh(s), Graph: newGraph(s), Traces: newTraces(s),
 		NotReached: notReached(s),
 	}
 }

@@ -66,7 +66,7 @@ func (t *teller) below(n *Node, indent string) {
 		if i == len(out)-1 {
 			branch, next = "└─ ", "   "
 		}
-		fmt.Fprintf(t.w, "%s%s%s  %s", indent, branch, e.To.Label(), t.g.says(e))
+		fmt.Fprintf(t.w, "%s%s%s  %s", indent, branch, e.To.Label(), t.g.Says(e))
 		if t.told[e.To] && len(e.To.Out) > 0 {
 			fmt.Fprintln(t.w, "  (see above)")
 			continue
@@ -78,8 +78,8 @@ func (t *teller) below(n *Node, indent string) {
 	}
 }
 
-// says is an edge in words.
-func (g *Graph) says(e *Edge) string {
+// Says is an edge in words.
+func (g *Graph) Says(e *Edge) string {
 	if e.Protocol == tcp {
 		return "tcp " + size(g.perSecond(e.Count)) + "/s"
 	}
@@ -130,7 +130,7 @@ func (g *Graph) WriteDOT(w io.Writer) error {
 		if e.Failed*100 >= e.Count {
 			style = ", color=red"
 		}
-		fmt.Fprintf(b, "  %s -> %s [label=%s%s];\n", names[e.From], names[e.To], quoted(g.says(e)), style)
+		fmt.Fprintf(b, "  %s -> %s [label=%s%s];\n", names[e.From], names[e.To], quoted(g.Says(e)), style)
 	}
 	fmt.Fprint(b, "}\n")
 	if err := b.Flush(); err != nil {

@@ -138,7 +138,8 @@ func newWorld(t *testing.T) (w *world, stop func() (code int)) {
 	w.set = mesh.NewSnapshot()
 	w.set.Services[w.host] = &mesh.Service{Host: w.host, Ports: []mesh.Port{{Number: 80, Protocol: mesh.HTTP}}}
 	w.set.Endpoints[mesh.HostPort(w.host, 80)] = &mesh.Endpoints{Host: w.host, Port: 80, Endpoints: []mesh.Endpoint{{Address: "127.0.0.1", Port: addr.Port, Workload: "backend-v1", Labels: mesh.Labels{"version": "v1"}}}}
-	w.set.Inbound["edge-0"] = &mesh.Inbound{Workload: workload, Seed: 1, Trusted: true, Outbound: []mesh.OutboundPort{{Bind: w.address, Host: w.host, Port: 80, Protocol: mesh.HTTP}}}
+	every := 1.0
+	w.set.Inbound["edge-0"] = &mesh.Inbound{Workload: workload, Seed: 1, Trusted: true, Sampling: &every, Outbound: []mesh.OutboundPort{{Bind: w.address, Host: w.host, Port: 80, Protocol: mesh.HTTP}}}
 	return w, func() int {
 		stopSidecar()
 		got := <-code
@@ -238,6 +239,17 @@ func TestObeysTellsAndBreaks(t *testing.T) {
 	stopReading()
 	require.EqualValues(t, 4, requests)
 	require.EqualValues(t, 2, byFault)
+
+	spans, err := w.direct.Spans()
+	require.NoError(t, err)
+	defer spans.Close()
+	told, lost, err := spans.Take(ctx)
+	require.NoError(t, err)
+	require.Zero(t, lost)
+	for _, part := range []string{`"guid:x-request-id":"users-1"`, `"meshtest.reason":"fault_abort"`, `"localEndpoint":{"serviceName":"edge"}`, `"remoteEndpoint":{"serviceName":"backend-v1"`} {
+		require.Contains(t, string(told), part)
+	}
+	require.Equal(t, 4, bytes.Count(told, []byte(`"traceId"`)))
 
 	_, body = w.ask("/metrics")
 	require.Contains(t, body, `istio_requests_total{reporter="source"`)

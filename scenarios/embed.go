@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed *.yaml objects/*.yaml
+//go:embed *.yaml objects
 var files embed.FS
 
 // FS holds the catalogue; the file of a scenario is NAME.yaml.

@@ -23,6 +23,38 @@ const timeHelp = `An ordinary service outside the mesh: / answers the current ti
 const echoHelp = `Answers any request with a JSON object of what arrived: method, URI, host, headers and peer address.
 `
 
+const grpcEchoHelp = `Echoes by gRPC (HTTP/2 without TLS): /meshtest.fixture.v1.Echo/Say takes a google.protobuf.StringValue and answers with one,
+
+  frontend-v1 -> greeter-canary -> hello
+
+directly or by way of the next service. It answers gRPC's health checks too, and /healthz by HTTP. A call that fails as configured is answered with the HTTP status 200 and the status of
+gRPC that stands for ERROR_STATUS: UNAVAILABLE for 503, DEADLINE_EXCEEDED for 504, INTERNAL for 500. The next service's failure is the call's. Passed on: x-request-id, traceparent,
+tracestate, baggage, b3, x-b3-* and x-dev-user.
+
+Settings of this application:
+  SERVICE_NAME      must be set
+  UPSTREAM_URI      the next service, such as http://greeter:9090 (none)
+  UPSTREAM_TIMEOUT  for its answer (15s)
+`
+
+const databaseHelp = `A database that speaks Redis's protocol over TCP. Where redis-server is installed the process becomes it, and keeps nothing on disk; elsewhere it serves PING, ECHO, GET, SET, DEL, INCR and
+QUIT from memory, with the same bytes.
+
+Settings:
+  HOST, PORT        where to listen (127.0.0.1, 8080)
+  SERVICE_NAME      name (database), and
+  SERVICE_VERSION   version (v1), for the log
+  DATABASE_ENGINE   auto (the default), redis or own
+`
+
+const visitsHelp = `Counts in a database (INCR visits) how often it is asked, and answers with the number; 502 when the database does not.
+
+Settings of this application:
+  DATABASE          address of the database, such as database:6379; must be set
+  DATABASE_TIMEOUT  for its answer (5s)
+  CONNECTIONS       kept (the default): used again; fresh: one for each request
+`
+
 const productpageHelp = `The page about a book, at /productpage, and the same as JSON at /api/v1/products, /api/v1/products/0, /api/v1/products/0/reviews and /api/v1/products/0/ratings. It
 asks details, and reviews (twice, 3 s each, as Istio's sample does). What cannot be had is said on the page, which is 200 all the same. Who signs in gets a cookie, and the header
 end-user on what is asked for them.

@@ -21,7 +21,9 @@ import (
 	"meshtest.dev/meshtest/internal/fixture/bookinfo"
 	"meshtest.dev/meshtest/internal/fixture/chain"
 	"meshtest.dev/meshtest/internal/fixture/clock"
+	"meshtest.dev/meshtest/internal/fixture/database"
 	"meshtest.dev/meshtest/internal/fixture/echo"
+	"meshtest.dev/meshtest/internal/fixture/grpcecho"
 	"meshtest.dev/meshtest/internal/fixture/names"
 	"meshtest.dev/meshtest/internal/version"
 )
@@ -61,7 +63,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "meshtest-fixture",
 		Short:         "The sample applications of meshtest's scenarios",
-		Long:          "The sample applications of meshtest's scenarios: small HTTP services that know nothing of the mesh.",
+		Long:          "The sample applications of meshtest's scenarios: small services that know nothing of the mesh.",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -82,6 +84,15 @@ func command() *cobra.Command {
 		application(names.Echo, "Answer with the request as it arrived", echoHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
 			config := env.Config("echo")
 			return config, func() fixture.Handler { return echo.New(config) }
+		}),
+		fallible(names.GRPCEcho, "Echo by gRPC", grpcEchoHelp, func(env *fixture.Env) (fixture.Config, func() (fixture.Handler, error)) {
+			config := grpcecho.Read(env)
+			return config.Config, func() (fixture.Handler, error) { return grpcecho.New(config) }
+		}),
+		databaseCommand(),
+		application(names.Visits, "Count visits in a database", visitsHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
+			config := database.ReadVisits(env)
+			return config.Config, func() fixture.Handler { return database.NewVisits(config) }
 		}),
 		application(names.BookinfoProductpage, "Bookinfo: the page about a book", productpageHelp, func(env *fixture.Env) (fixture.Config, func() fixture.Handler) {
 			config := bookinfo.ReadProductpage(env)
@@ -111,18 +122,47 @@ func command() *cobra.Command {
 
 // application is the sub-command of one application: read gets all its settings, then make builds it.
 func application(name, short, help string, read func(*fixture.Env) (config fixture.Config, make func() fixture.Handler)) *cobra.Command {
+	return fallible(name, short, help, func(env *fixture.Env) (fixture.Config, func() (fixture.Handler, error)) {
+		config, make := read(env)
+		return config, func() (fixture.Handler, error) { return make(), nil }
+	})
+}
+
+// fallible is that of one that may turn out to be impossible to build.
+func fallible(name, short, help string, read func(*fixture.Env) (config fixture.Config, make func() (fixture.Handler, error))) *cobra.Command {
+	return subcommand(name, short, help+"\n"+sharedHelp, func(env *fixture.Env) func(context.Context) error {
+		config, make := read(env)
+		return func(ctx context.Context) error {
+			app, err := make()
+			if err != nil {
+				return fmt.Errorf("starting %s: %w", config, err)
+			}
+			return fixture.New(config, app, os.Exit).Run(ctx)
+		}
+	})
+}
+
+func databaseCommand() *cobra.Command {
+	return subcommand(names.Database, "A database: Redis, or what resembles it", databaseHelp, func(env *fixture.Env) func(context.Context) error {
+		config := database.Read(env)
+		return func(ctx context.Context) error { return database.Run(ctx, config) }
+	})
+}
+
+// subcommand runs what the settings say, unless there is something wrong with them.
+func subcommand(name, short, long string, read func(*fixture.Env) (run func(context.Context) error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   name,
 		Short: short,
-		Long:  help + "\n" + sharedHelp,
+		Long:  long,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			env := fixture.NewEnv(os.LookupEnv)
-			config, make := read(env)
+			run := read(env)
 			if err := env.Err(); err != nil {
 				return fmt.Errorf("wrong settings in the environment:\n%w", err)
 			}
-			if err := fixture.New(config, make(), os.Exit).Run(cmd.Context()); err != nil {
+			if err := run(cmd.Context()); err != nil {
 				return serveError{err}
 			}
 			return nil

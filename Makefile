@@ -7,7 +7,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 60s
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint fmt generate bench fuzz e2e clean
+.PHONY: help build run test lint fmt generate bench profile fuzz e2e clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,12 @@ bench: build ## measure on this machine what the README and the design notes cla
 	$(GO) run ./bench/verdicts
 	$(GO) run ./bench/killed
 	$(GO) test -run '^$$' -bench . -benchmem ./proxy/... ./mesh ./internal/hist ./injector/...
+
+profile: ## profile the data path anew; the compiler optimises the sidecar by it
+	@mkdir -p $(BIN)
+	$(GO) test -trimpath -run '^$$' -bench 'Request$$' -benchtime 20s -cpuprofile $(BIN)/path.prof -o $(BIN)/proxy.test ./proxy
+	$(GO) test -trimpath -run '^$$' -bench 'Exchange$$' -benchtime 3s -cpuprofile $(BIN)/codec.prof -o $(BIN)/http1.test ./proxy/http1
+	$(GO) tool pprof -proto -output cmd/meshtest-sidecar/default.pgo $(BIN)/path.prof $(BIN)/codec.prof
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
 	@set -e; for package in $$($(GO) list ./...); do \

@@ -11,6 +11,7 @@ type counts struct {
 	refused  byReason // requests and connections that were refused, by reason
 	copies   copies   // requests that were copied for mirrors
 	closed   byReason // connections that were closed without an answer, by reason
+	ended    byReason // connections and streams of HTTP/2 that ended because of an upstream, by reason
 	bad      [http1.NumReasons]*telemetry.Counter
 	retries  *telemetry.Counter
 	budget   *telemetry.Counter // retries that the budget did not allow
@@ -44,6 +45,7 @@ func (c *counts) init(all *telemetry.Counters) {
 	}
 	c.refused = byReason{all, "refused_total", "reason"}
 	c.closed = byReason{all, "closed_total", "reason"}
+	c.ended = byReason{all, "upstream_closed_total", "reason"}
 	c.copies = copies{all}
 	for i, e := range http1.Reasons(http1.Request) {
 		c.bad[i] = all.Counter("refused_total", "reason", e.Reason)

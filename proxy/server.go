@@ -41,10 +41,14 @@ type Server struct {
 func New(o Options) *Server {
 	o = o.withDefaults()
 	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
-	s.pools = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits})
-	s.apps = upstream.NewPools(upstream.Options{Now: s.now, Dial: o.DialApp, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits})
-	s.mirrors.init(s)
 	s.count.init(o.Counters)
+	pools := upstream.Options{
+		Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits, Ended: func(reason string) { s.count.ended.with(reason).Inc() },
+	}
+	s.pools = upstream.NewPools(pools)
+	pools.Dial = o.DialApp
+	s.apps = upstream.NewPools(pools)
+	s.mirrors.init(s)
 	o.Counters.Gauge(func() float64 { return float64(s.connections()) }, "connections")
 	first, err := s.compile(nil, mesh.NewSnapshot(), mesh.Generation{})
 	if err != nil { // an empty configuration has nothing to be wrong

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,7 +98,7 @@ func serveStandalone(ctx context.Context, args []string, stdout, stderr io.Write
 	if !goOn {
 		return err
 	}
-	first, err := o.load()
+	first, err := o.load(o.files)
 	if err != nil {
 		return invalidRules{err}
 	}
@@ -197,16 +196,30 @@ type invalidRules struct{ error }
 
 // loaded is what the files said.
 type loaded struct {
-	snapshot *mesh.Snapshot
+	snapshot *mesh.Snapshot // nil when it cannot be served
 	files    []string
+	seen     string // of them, before they were read
 }
 
-// load reads and compiles the rules.
-func (o standalone) load() (*loaded, error) {
-	docs, files, err := rules.Load(o.files)
-	if err != nil {
-		return nil, err
+// load reads and compiles the rules; known are the files that they are expected in. Files are looked at before they are read, so that what changes meanwhile shows at the next look. With an error
+// it tells which files it is about.
+func (o standalone) load(known []string) (*loaded, error) {
+	for {
+		l := &loaded{files: known, seen: look(o.files, known)}
+		docs, files, err := rules.Load(o.files)
+		if !slices.Equal(files, known) {
+			known = files // they have not been looked at
+			continue
+		}
+		if err == nil {
+			l.snapshot, err = o.compile(docs)
+		}
+		return l, err
 	}
+}
+
+// compile makes of documents what the sidecar serves.
+func (o standalone) compile(docs []rules.Document) (*mesh.Snapshot, error) {
 	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(o.files))
 	if len(problems) > 0 {
 		return nil, problemsError(problems)
@@ -216,7 +229,7 @@ func (o standalone) load() (*loaded, error) {
 		return nil, err
 	}
 	compiled.Snapshot.Inbound[o.name] = in
-	return &loaded{compiled.Snapshot, files}, nil
+	return compiled.Snapshot, nil
 }
 
 // problemsError is all that is wrong with documents, one a line.
@@ -311,55 +324,4 @@ func cutPort(text string) (name string, port int) {
 func portOf(address string) int {
 	_, port := cutPort(address)
 	return port
-}
-
-// followInterval is how often the files are looked at.
-const followInterval = 250 * time.Millisecond
-
-// follow serves the rules anew whenever their files change, until ctx ends. Rules that cannot be served change nothing.
-func (r *alone) follow(ctx context.Context, first *loaded) {
-	reloaded, rejected := r.counters.Counter("rules_reloaded_total"), r.counters.Counter("rules_rejected_total")
-	ticker := time.NewTicker(followInterval)
-	defer ticker.Stop()
-	last, seen := first, look(r.files, first.files)
-	for n := uint64(2); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := look(r.files, last.files)
-		if now == seen {
-			continue
-		}
-		seen = now
-		next, err := r.load()
-		if err == nil {
-			next.snapshot = next.snapshot.Keep(last.snapshot)
-			err = r.server.Replace(next.snapshot, mesh.Generation{Epoch: 1, Counter: n})
-		}
-		if err != nil {
-			rejected.Inc()
-			r.log.Error("the rules stay as they were", "error", err)
-			continue
-		}
-		n++
-		last, seen = next, look(r.files, next.files)
-		reloaded.Inc()
-		r.log.Info("the rules were read again", "generation", r.server.Generation().String())
-	}
-}
-
-// look describes files and folders so that any change shows.
-func look(paths, files []string) string {
-	var b strings.Builder
-	for _, path := range append(slices.Clone(paths), files...) {
-		info, err := os.Stat(path)
-		if err != nil {
-			fmt.Fprintf(&b, "%s %v\n", path, err)
-			continue
-		}
-		fmt.Fprintf(&b, "%s %d %d\n", path, info.Size(), info.ModTime().UnixNano())
-	}
-	return b.String()
 }

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// toVersion is a route of everything to one version of the backend.
+func toVersion(v string) string {
+	return "  - route: [{destination: {host: backend, subset: " + v + "}}]\n"
+}
+
+// What changes while the rules are read is read too. Here they wait for a certificate, which they name, while somebody writes others.
+func TestAloneMissesNoChange(t *testing.T) {
+	t.Parallel()
+	v1, v2 := saying(t, "v1"), saying(t, "v2")
+	a := newAlone(t, backends(toVersion("v1"), v1, v2), "--host", "backend")
+	pipe := filepath.Join(filepath.Dir(a.rules), "ca.pem")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	a.write(backends(toVersion("v1"), v1, v2) + `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: slow}
+spec:
+  host: slow.example
+  trafficPolicy: {tls: {mode: SIMPLE, caCertificates: ca.pem}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: slow}
+spec:
+  hosts: [slow.example]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1}]
+`)
+	var ca *os.File
+	require.Eventually(t, func() (opened bool) {
+		var err error
+		ca, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // once the other end is open
+		return err == nil
+	}, patience, time.Millisecond, a.stderr)
+	a.write(backends(toVersion("v2"), v1, v2))
+	tlsServer := httptest.NewTLSServer(nil)
+	tlsServer.Close()
+	require.NoError(t, pem.Encode(ca, &pem.Block{Type: "CERTIFICATE", Bytes: tlsServer.Certificate().Raw}))
+	require.NoError(t, ca.Close())
+
+	a.tells("rules_reloaded_total 2\n")
+	_, body, err := ask(http.DefaultClient, "http://"+a.address+"/", nil)
+	require.NoError(t, err)
+	require.Equal(t, "v2", body)
+}
+
+// A file that came with mistakes is looked at as well: its correction is seen, though it changes nothing of the folder.
+func TestAloneSeesTheCorrectionOfANewFile(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
+	}
+	write("a.yaml", "")
+	a := newAlone(t, backends(toVersion("v1"), saying(t, "v1")), "-f", folder)
+	write("b.yaml", "kind: [\n")
+	a.tells("rules_rejected_total 1\n")
+	write("b.yaml", "")
+	a.tells("rules_reloaded_total 1\n")
+}
+
+func TestLook(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_700_000_000, 0)
+	big := make([]byte, maxHashed+1)
+	for _, test := range []struct {
+		name   string
+		before []byte
+		change func(t *testing.T, path string)
+		shows  bool
+	}{
+		{"nothing", []byte("abc"), func(*testing.T, string) {}, false},
+		{"it grows", []byte("abc"), func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("abcd"), 0o600)) }, true},
+		{"another content of one size", []byte("abc"), func(t *testing.T, path string) { require.NoError(t, os.WriteFile(path, []byte("abd"), 0o600)) }, true},
+		{"another file of one size", big, func(t *testing.T, path string) {
+			next := path + ".next"
+			require.NoError(t, os.WriteFile(next, big, 0o600))
+			require.NoError(t, os.Rename(next, path))
+		}, true},
+		{"it goes", []byte("abc"), func(t *testing.T, path string) { require.NoError(t, os.Remove(path)) }, true},
+	} {
+		path := filepath.Join(t.TempDir(), "rules.yaml")
+		require.NoError(t, os.WriteFile(path, test.before, 0o600))
+		require.NoError(t, os.Chtimes(path, at, at))
+		before := look([]string{path}, []string{path})
+		test.change(t, path)
+		if _, err := os.Stat(path); err == nil {
+			require.NoError(t, os.Chtimes(path, at, at), "within one tick of the clock")
+		}
+		require.Equal(t, test.shows, before != look([]string{path}, []string{path}), test.name)
+	}
+}
+
+// What can be read only once is not looked at again: somebody writes to it while it is read.
+func TestLookLeavesPipesAlone(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	before := look([]string{pipe}, []string{pipe})
+	later := time.Unix(1_700_000_000, 0)
+	require.NoError(t, os.Chtimes(pipe, later, later))
+	require.Equal(t, before, look([]string{pipe}, []string{pipe}))
+}

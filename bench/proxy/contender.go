@@ -111,9 +111,12 @@ func ask(ctx context.Context, address string, protocols http.Protocols, tester, 
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return fmt.Errorf("reading its answer over %s: %w", answer.Proto, err)
+	}
 	got := answer.Header.Get("X-Version")
-	if err != nil || answer.StatusCode != http.StatusOK || len(body) != bodySize || got != version {
-		return fmt.Errorf("over %s it answered %d with %d bytes of version %q, not 200 with %d of %q (%v)", answer.Proto, answer.StatusCode, len(body), got, bodySize, version, err)
+	if answer.StatusCode != http.StatusOK || len(body) != bodySize || got != version {
+		return fmt.Errorf("over %s it answered %d with %d bytes of version %q, not 200 with %d of %q", answer.Proto, answer.StatusCode, len(body), got, bodySize, version)
 	}
 	return nil
 }

@@ -167,16 +167,20 @@ func (s *stream) forget() {
 // serve carries one request, of which some bytes are there, and reports whether the connection can carry another.
 func (s *stream) serve() bool {
 	s.began = s.look()
-	if !s.readHead() {
+	wrong, asked := s.readHead()
+	if !asked {
 		return false
 	}
 	s.cfg = s.srv.config.Load()
 	stays := s.c.resolve(s.cfg)
 	s.role = s.c.role
-	s.keep = s.req.KeepAlive && stays && s.c.parent == nil
-	s.grpc = isGRPC(&s.req)
+	s.keep = wrong == nil && s.req.KeepAlive && stays && s.c.parent == nil
+	s.grpc = wrong == nil && isGRPC(&s.req)
 	s.identify()
-	if s.beginBody() {
+	switch {
+	case wrong != nil:
+		s.refuse(wrong)
+	case s.beginBody():
 		s.direct()
 	}
 	s.record()
@@ -202,30 +206,38 @@ func (s *stream) part() {
 	}
 }
 
-// readHead reads until the head is whole, or answers that it is none.
-func (s *stream) readHead() bool {
+// refusal is why a request was refused that could not be read.
+type refusal struct {
+	status int
+	reason string
+	flags  Flags
+}
+
+// readHead reads until the head is whole, or says what is wrong with it. Who went before he had sent a whole one, or speaks HTTP/2, has asked for nothing.
+func (s *stream) readHead() (wrong *refusal, asked bool) {
 	n, err := http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
 	if err == http1.ErrNeedMore {
 		n, err = s.readMoreHead()
 	}
 	if err == nil {
 		s.in.skip(n)
-		return true
+		return nil, true
 	}
-	var wrong *http1.ProtocolError
+	var broken *http1.ProtocolError
 	switch {
 	case err == http1.ErrHTTP2Preface && s.beginsHTTP2():
 		s.preface = bytes.Clone(s.in.bytes())
 	case err == errHeaderTimeout:
+		s.req.Rebind(s.in.bytes()) // what had come may have moved since it was looked at
 		s.srv.count.refused.with(ReasonHeaderTimeout).Inc()
-		s.refuse(408, ReasonHeaderTimeout)
-	case asProtocol(err, &wrong):
-		s.srv.count.bad[wrong.Index].Inc()
-		s.refuse(wrong.Status, wrong.Reason)
+		return &refusal{408, ReasonHeaderTimeout, FlagDurationTimeout}, true
+	case asProtocol(err, &broken):
+		s.srv.count.bad[broken.Index].Inc()
+		return &refusal{broken.Status, broken.Reason, FlagDownstreamProtocol}, true
 	default:
 		s.srv.count.closed.with(reasonRequestCut).Inc()
 	}
-	return false
+	return nil, false
 }
 
 // readMoreHead goes on reading a head, until the whole of it has taken too long.
@@ -242,20 +254,11 @@ func (s *stream) readMoreHead() (n int, err error) {
 	return n, err
 }
 
-// refuse answers a request that could not be read, and ends the connection.
-func (s *stream) refuse(status int, reason string) {
-	s.replies.Reset()
-	s.replies.Close = true
-	if role := s.c.role; !role.edge || role.way == inboundWay {
-		s.replies.Add(mesh.HeaderReason, reason)
-	}
-	s.out = http1.AppendReply(s.out[:0], &http1.Reply{Status: status}, &s.replies)
-	s.c.alarm.enter(streaming, s.srv.now()+lingerTime, nil, s.c.sock, nil)
-	_, err := s.c.sock.Write(s.out)
-	s.c.alarm.leave()
-	if err == nil {
-		s.c.linger()
-	}
+// refuse answers a request that could not be read, and ends the connection. What was read of it stays known; whether its key was dropped on the way here nobody knows.
+func (s *stream) refuse(r *refusal) {
+	s.minted = false
+	s.body.Reset(http1.Body{}, http1.Request, s.srv.opts.Limits)
+	s.local(r.status, r.reason, r.flags)
 }
 
 // text sees bytes as a string that is valid as long as they are.

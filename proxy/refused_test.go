@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/telemetry"
+)
+
+// requestsTotal sums up Istio's count of requests, whatever became of them.
+func (r *rig) requestsTotal() (n int) {
+	for line := range strings.Lines(r.metrics()) {
+		if strings.HasPrefix(line, "istio_requests_total{") {
+			var one int
+			_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &one)
+			require.NoError(r.t, err, line)
+			n += one
+		}
+	}
+	return n
+}
+
+// logs are the lines of an access log so far, which ends with that.
+func logs(t *testing.T, log *telemetry.AccessLog) (lines []map[string]any) {
+	t.Helper()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var text bytes.Buffer
+	require.NoError(t, log.Run(over, &text))
+	for line := range strings.Lines(text.String()) {
+		var one map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &one), line)
+		lines = append(lines, one)
+	}
+	return lines
+}
+
+// What the codec refuses was answered, so it is a request like any other: it is counted, logged and told as evidence, with what was read of it.
+func TestRefusedRequestsAreCounted(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 33<<10)
+	tests := map[string]struct {
+		send   string
+		status int
+		reason string
+		flags  string
+		key    any
+		path   any
+	}{
+		"block":       {"GET /a HTTP/1.1\r\nHost: b\r\nx-request-id: users-1\r\nx: " + long + "\r\n\r\n", 431, "header_too_large", "DPE", "users-1", "/a"},
+		"target":      {"GET /" + long + " HTTP/1.1\r\nHost: b\r\n\r\n", 414, "target_too_long", "DPE", nil, nil},
+		"expectation": {"GET /a HTTP/1.1\r\nHost: b\r\nExpect: cake\r\nx-request-id: users-2\r\n\r\n", 417, "expectation_unsupported", "DPE", "users-2", "/a"},
+		"host":        {"GET /a HTTP/1.1\r\nx-request-id: users-3\r\n\r\n", 400, "host_missing", "DPE", "users-3", "/a"},
+		"noise":       {"\x01\x02\r\n", 400, "control_character", "DPE", nil, nil},
+		"slow head":   {"GET /a HTTP/1.1\r\nHost: b\r\nx-request-id: users-4\r\n", 408, ReasonHeaderTimeout, "DT", "users-4", "/a"},
+		"slow block":  {"GET /a HTTP/1.1\r\nHost: b\r\nx-request-id: users-5\r\nx: " + long[:20<<10], 408, ReasonHeaderTimeout, "DT", "users-5", "/a"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := telemetry.NewAccessLog(telemetry.AccessLogOptions{Mode: telemetry.LogComplete})
+			r, o, at := simple(t, answering(200, ""), func(o *Options) {
+				o.AccessLog = log
+				if test.status == 408 {
+					o.Timeouts.Header = 50 * time.Millisecond
+				}
+			})
+			c := call(t, at)
+			c.say(test.send)
+			resp, body := c.reply("GET")
+			require.Equal(t, test.status, resp.StatusCode)
+			require.Equal(t, test.reason, resp.Header.Get(mesh.HeaderReason))
+			require.Equal(t, test.reason, body)
+			require.True(t, resp.Close)
+
+			cells, _, edges := r.evidenceOf(1)
+			require.Equal(t, mesh.Edge{From: "frontend", To: "backend"}, cells[0].Edge)
+			require.Zero(t, edges[0].Minted, "nobody knows whether the key was dropped on the way")
+			require.Contains(t, r.metrics(), fmt.Sprintf(`response_code="%d",grpc_response_status="",response_flags="%s"} 1`, test.status, test.flags))
+			require.Equal(t, 1, r.requestsTotal())
+			lines := logs(t, log)
+			require.Len(t, lines, 1)
+			require.EqualValues(t, test.status, lines[0]["response_code"])
+			require.Equal(t, test.flags, lines[0]["response_flags"])
+			require.Equal(t, test.reason, lines[0]["response_code_details"])
+			require.Equal(t, test.path, lines[0]["path"])
+			if test.key != nil {
+				require.Equal(t, test.key, lines[0]["request_id"])
+			}
+			require.Zero(t, o.connections())
+		})
+	}
+}
+
+// A request that is refused behind others of its connection is one more, and has nothing of theirs.
+func TestRefusedBehindOthers(t *testing.T) {
+	t.Parallel()
+	log := telemetry.NewAccessLog(telemetry.AccessLogOptions{Mode: telemetry.LogComplete})
+	r, _, at := simple(t, echoing, func(o *Options) { o.AccessLog = log })
+	c := call(t, at)
+	c.say("POST /first HTTP/1.1\r\nHost: b\r\nx-request-id: users-1\r\nContent-Length: 5\r\n\r\nhello" + "GET /second HTTP/1.1\r\nHost: b\r\nHost: b\r\n\r\n")
+	resp, _ := c.reply("POST")
+	require.Equal(t, 200, resp.StatusCode)
+	resp, _ = c.reply("GET")
+	require.Equal(t, 400, resp.StatusCode)
+	r.evidenceOf(2)
+	require.Equal(t, 2, r.requestsTotal())
+	lines := logs(t, log)
+	require.Len(t, lines, 2)
+	require.Equal(t, "/second", lines[1]["path"])
+	require.NotEqual(t, "users-1", lines[1]["request_id"])
+	for _, name := range []string{"bytes_received", "attempts"} {
+		require.Zero(t, lines[1][name], name)
+	}
+	require.Nil(t, lines[1]["upstream_host"])
+}
+
+// Who goes before a whole head is there has asked for nothing.
+func TestNoRequestsAreNotCounted(t *testing.T) {
+	t.Parallel()
+	r, _, at := simple(t, answering(200, ""), nil)
+	for _, part := range []string{"", "G", "GET /a HTTP/1.1\r\nHost: b\r\n"} {
+		c := call(t, at)
+		c.say(part)
+		require.NoError(t, c.Conn.(*net.TCPConn).CloseWrite())
+		require.Empty(t, c.ends())
+	}
+	resp, _ := call(t, at).get("/")
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	r.evidenceOf(1)
+	require.Equal(t, 1, r.requestsTotal())
+}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 
+	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/http2"
 	"meshtest.dev/meshtest/proxy/socket"
 )
@@ -11,7 +12,7 @@ import (
 func (c *conn) carryHTTP2(first []byte) {
 	o := &c.srv.opts
 	mux := http2.NewServer(c.sock, http2.ServerOptions{
-		Serve: c.carryStream, Count: func(reason string) { c.srv.count.closed.with(reason).Inc() },
+		Serve: c.carryStream, Count: func(reason string) { c.srv.count.closed.with(reason).Inc() }, Refused: c.refusedHere,
 		Limits: o.Limits, Header: o.Timeouts.Header, Idle: o.Timeouts.Idle, MaxStreams: o.MaxStreams,
 	})
 	c.mux.Store(mux)
@@ -27,6 +28,22 @@ func (c *conn) carryStream(st *http2.Stream) {
 	one.alarm.init(c.srv.now)
 	c.srv.enlist(one)
 	one.carryOne()
+}
+
+// refusedHere remembers a request of HTTP/2 that was answered before anything of it could be read.
+func (c *conn) refusedHere(status int, reason string) {
+	cfg := c.srv.config.Load()
+	one := &conn{srv: c.srv, at: c.at, dst: c.dst, sock: c.sock, parent: c, secure: c.secure}
+	if !one.resolve(cfg) {
+		return
+	}
+	s := streams.Get().(*stream)
+	s.begin(one)
+	defer s.release()
+	s.cfg, s.role, s.began, s.key = cfg, one.role, s.look(), s.mint()
+	s.body.Reset(http1.Body{}, http1.Request, c.srv.opts.Limits)
+	s.result.status, s.result.reason, s.result.byMesh, s.result.flags = status, reason, true, FlagDownstreamProtocol
+	s.record()
 }
 
 // carryOne carries the one request of a stream.

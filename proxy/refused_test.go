@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http2"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
@@ -123,6 +124,28 @@ func TestRefusedBehindOthers(t *testing.T) {
 		require.Zero(t, lines[1][name], name)
 	}
 	require.Nil(t, lines[1]["upstream_host"])
+}
+
+// A head that HTTP/2 is too large for is answered before it is a stream, and counted all the same.
+func TestRefusedHeadsOfHTTP2AreCounted(t *testing.T) {
+	t.Parallel()
+	log := telemetry.NewAccessLog(telemetry.AccessLogOptions{Mode: telemetry.LogComplete})
+	r, o, at := simple(t, answering(200, ""), func(o *Options) { o.AccessLog = log })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at+"/", nil)
+	require.NoError(t, err)
+	req.Header.Set("x", strings.Repeat("x", 40<<10))
+	resp, err := priorKnowledge(t).Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 431, resp.StatusCode)
+	r.evidenceOf(1)
+	require.Contains(t, r.metrics(), `response_code="431",grpc_response_status="",response_flags="DPE"} 1`)
+	require.Equal(t, 1, r.requestsTotal())
+	lines := logs(t, log)
+	require.Len(t, lines, 1)
+	require.Equal(t, "HTTP/2", lines[0]["protocol"])
+	require.Equal(t, http2.ReasonHeaders, lines[0]["response_code_details"])
+	require.Zero(t, o.connections())
 }
 
 // Who goes before a whole head is there has asked for nothing.

@@ -16,6 +16,8 @@ const defaultMaxStreams = 100
 type ServerOptions struct {
 	Serve func(*Stream)       // carries one exchange, and returns when it is over: the stream is closed then; called on a goroutine of its own
 	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by one of the Reasons; must not wait
+	// Refused is told of every request that was answered without being served, because its head is beyond the limits; must not wait. May be nil.
+	Refused func(status int, reason string)
 
 	Limits       *http1.Limits        // of heads; default http1.DefaultLimits
 	MaxStreams   uint32               // at once; default 100
@@ -246,6 +248,9 @@ func (s *Server) answerTooLarge(id uint32, ended bool) error {
 	s.out.set(b)
 	s.past.add(id, !ended)
 	s.kick()
+	if s.opts.Refused != nil {
+		s.opts.Refused(431, ReasonHeaders)
+	}
 	return s.meter.spend(kindRefused, s.now())
 }
 

@@ -126,12 +126,22 @@ func (v *said2) begin(t *testing.T) (*scripted, *sidecar) {
 	return o, newSidecar(t, o.at, mesh.HTTP2)
 }
 
+// primed is how many probes come before the vector: so the connection to the origin is there, and a failure could be taken for that of an old one; and the first probe behind is a GET, which may be
+// sent again when it was on its way while the connection ended.
+const primed = 2
+
+func (v *said2) prime(c interface{ probe(*probes) }, sent *probes) {
+	for range primed {
+		c.probe(sent)
+	}
+}
+
 // try asks by HTTP/1.1.
 func (v *said2) try(t *testing.T) {
 	o, s := v.begin(t)
 	sent := &probes{}
 	c := call(t, s.at)
-	c.probe(sent) // so that the connection to the origin is there, and a failure could be taken for that of an old one
+	v.prime(c, sent)
 	c.say(lines(v.asks()+" /vector HTTP/1.1", "Host: a"))
 	if c.answer(v.asks(), v.status, v.body) {
 		c.probe(sent)
@@ -147,7 +157,7 @@ func (v *said2) try2(t *testing.T) {
 	o, s := v.begin(t)
 	sent := &probes{}
 	c := call2(t, s.at)
-	c.probe(sent)
+	v.prime(c, sent)
 	id := c.open()
 	c.head(id, request2(v.asks(), "/vector"), true)
 	c.answer(id, v.status, v.body)
@@ -161,8 +171,12 @@ func (v *said2) end(t *testing.T, o *scripted, s *sidecar, sent *probes) {
 	(&sent2{}).more(t, s, sent)
 	s.stop()
 	o.stop()
-	want := []string{sent.sent[0].String(), message{method: v.asks(), target: "/vector"}.String()}
-	for _, m := range sent.sent[1:] {
+	var want []string
+	vector := message{method: v.asks(), target: "/vector"}.String()
+	for i, m := range sent.sent {
+		if i == primed {
+			want = append(want, vector)
+		}
 		want = append(want, m.String())
 	}
 	got := o.requests()
@@ -176,7 +190,7 @@ func (v *said2) end(t *testing.T, o *scripted, s *sidecar, sent *probes) {
 	require.Subset(t, got, want)
 	vectors := 0
 	for _, s := range got {
-		if s == want[1] {
+		if s == vector {
 			vectors++
 		}
 	}

@@ -38,6 +38,7 @@ type scripted struct {
 	conns []net.Conn
 	asked chan struct{} // the caller has the answer
 	told  chan struct{} // all is said
+	over  chan struct{} // the test is
 }
 
 // listen begins to serve connections.
@@ -45,7 +46,7 @@ func (o *scripted) listen(t *testing.T, serve func(n int, c net.Conn)) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	o.at, o.asked, o.told = l.Addr().String(), make(chan struct{}), make(chan struct{})
+	o.at, o.asked, o.told, o.over = l.Addr().String(), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -63,7 +64,8 @@ func (o *scripted) listen(t *testing.T, serve func(n int, c net.Conn)) {
 			})
 		}
 	})
-	o.stop = func() {
+	o.stop = sync.OnceFunc(func() {
+		close(o.over)
 		l.Close()
 		o.mu.Lock()
 		for _, c := range o.conns {
@@ -71,8 +73,8 @@ func (o *scripted) listen(t *testing.T, serve func(n int, c net.Conn)) {
 		}
 		o.mu.Unlock()
 		all.Wait()
-	}
-	t.Cleanup(func() { o.stop() })
+	})
+	t.Cleanup(o.stop)
 }
 
 // saw notes a request.
@@ -107,7 +109,11 @@ func newScripted(t *testing.T, v *said) *scripted {
 				return
 			}
 			if v.late != "" {
-				<-o.asked
+				select {
+				case <-o.asked:
+				case <-o.over:
+					return
+				}
 				_, _ = io.WriteString(c, v.late)
 				close(o.told)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,10 +31,11 @@ func newSidecar(t *testing.T, origin string, protocol mesh.Protocol) *sidecar {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- srv.Run(ctx) }()
-	s := &sidecar{stop: func() {
+	s := &sidecar{stop: sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-done)
-	}}
+	})}
+	t.Cleanup(s.stop)
 
 	address, portText, err := net.SplitHostPort(origin)
 	require.NoError(t, err)

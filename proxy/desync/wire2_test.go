@@ -15,6 +15,7 @@ import (
 
 // message2 is one direction of a stream as it was read.
 type message2 struct {
+	stream   uint32
 	fields   map[string]string
 	body     []byte
 	trailers bool
@@ -51,7 +52,7 @@ func readFrames(raw []byte) ([]*message2, error) {
 		switch f := f.(type) {
 		case *http2.HeadersFrame:
 			if m == nil {
-				m = &message2{}
+				m = &message2{stream: id}
 				streams[id] = m
 				order = append(order, id)
 			}
@@ -141,17 +142,22 @@ func readRequests2(raw []byte) (list []message, err error) {
 		if f[":method"] == "" || f[":authority"] == "" || f[":path"] == "" || f[":scheme"] == "" {
 			return list, fmt.Errorf("not a request: %v", f)
 		}
-		list = append(list, message{method: f[":method"], target: f[":path"], token: f["x-token"], body: string(m.body), part: !m.ended})
+		list = append(list, message{method: f[":method"], target: f[":path"], token: f["x-token"], body: string(m.body), part: !m.ended, stream: m.stream})
 	}
 	return list, err
 }
 
-// readAnswers2 is readAnswers for HTTP/2.
-func readAnswers2(raw []byte, _ []message) (list []string, err error) {
+// readAnswers2 is readAnswers for HTTP/2. It gives "" where there is no answer.
+func readAnswers2(raw []byte, to []message) (list []string, err error) {
 	all, err := readFrames(raw)
+	list = make([]string, len(to))
 	for _, m := range all {
+		i := slices.IndexFunc(to, func(r message) bool { return r.stream == m.stream })
+		if i < 0 {
+			return list, fmt.Errorf("an answer on stream %d, where nothing was asked", m.stream)
+		}
 		status, _ := strconv.Atoi(m.fields[":status"])
-		list = append(list, answerOf(status, m.fields["x-saw"]))
+		list[i] = answerOf(status, m.fields["x-saw"])
 	}
 	return list, err
 }

@@ -15,7 +15,8 @@ import (
 // message is one request as it was read.
 type message struct {
 	method, target, token, body string
-	part                        bool // it is not whole
+	part                        bool   // it is not whole
+	stream                      uint32 // of HTTP/2
 }
 
 // String is how vectors say what is to be seen: the method, the target, the token if there is one, and the body in quotes if there is one.

@@ -34,10 +34,14 @@ type captured struct {
 	beyond  *destination             // what is not known, when it is passed through
 }
 
-// role is what a connection is for; dst is where it was going, if it was captured. It is nil when there is no such listener.
+// role is what a connection is for; dst is where it was going, if it was captured. It is nil when there is no listener any more, or one for
+// something else.
 func (c *config) role(at place, dst netip.AddrPort) *role {
-	rest := c.roles[at]
-	if rest == nil || !at.way.captured() {
+	rest := c.roles[at.bind]
+	switch {
+	case rest == nil, rest.way != at.way && !(rest.way.leaving() && at.way.leaving()):
+		return nil
+	case !at.way.captured():
 		return rest
 	}
 	all := c.captured
@@ -78,11 +82,11 @@ func (c *compiler) capture(in *mesh.Inbound) {
 	}
 	all.beyond = c.beyond(in)
 	if in.Capture.Inbound != "" {
-		c.listener(place{in.Capture.Inbound, capturedInWay}, &role{way: capturedInWay, host: inboundPassThrough, captured: all}, mesh.TCP)
+		c.listener(in.Capture.Inbound, &role{way: capturedInWay, host: inboundPassThrough, captured: all}, mesh.TCP)
 	}
 	if in.Capture.Outbound != "" {
 		c.captureOutbound(in)
-		c.listener(place{in.Capture.Outbound, capturedOutWay}, &role{way: capturedOutWay, captured: all}, mesh.TCP)
+		c.listener(in.Capture.Outbound, &role{way: capturedOutWay, captured: all}, mesh.TCP)
 	}
 }
 
@@ -148,17 +152,17 @@ func (c *compiler) captureAddresses(in *mesh.Inbound, service *mesh.Service, p m
 
 // whereTo finds out where a connection was going, for listeners that have to know. It is not known of one that was going to the listener itself: nobody redirected it, and carrying it on would bring
 // it back.
-func (s *Server) whereTo(l *listener, accepted net.Conn) (dst netip.AddrPort, known bool) {
-	if !l.at.way.captured() {
+func (c *conn) whereTo() (dst netip.AddrPort, known bool) {
+	if !c.at.way.captured() {
 		return dst, true
 	}
-	dst, err := s.opts.OriginalDst(accepted)
+	dst, err := c.srv.opts.OriginalDst(c.accepted)
 	if err != nil {
-		s.opts.Log.Debug("a connection to the listener for captured traffic", "listener", l.at.bind, "from", accepted.RemoteAddr(), "error", err)
+		c.srv.opts.Log.Debug("a connection to the listener for captured traffic", "listener", c.at.bind, "from", c.accepted.RemoteAddr(), "error", err)
 		return dst, false
 	}
 	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
-	local, ok := accepted.LocalAddr().(*net.TCPAddr)
+	local, ok := c.accepted.LocalAddr().(*net.TCPAddr)
 	return dst, !ok || dst != netip.AddrPortFrom(local.AddrPort().Addr().Unmap(), local.AddrPort().Port())
 }
 

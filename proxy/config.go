@@ -21,9 +21,9 @@ type config struct {
 	generation     mesh.Generation
 	generationText string
 	snapshot       *mesh.Snapshot
-	router         *route.Router // nil without inbound
-	inbound        *mesh.Inbound // nil: nothing to listen on yet
-	roles          map[place]*role
+	router         *route.Router    // nil without inbound
+	inbound        *mesh.Inbound    // nil: nothing to listen on yet
+	roles          map[string]*role // of listeners, by address
 	groups         map[groupKey]*group
 	destinations   map[*route.Arm]*destination
 	captured       *captured // nil: nothing is
@@ -33,7 +33,7 @@ type config struct {
 	directToken    secret // of the run at the direct listener
 }
 
-// place is where a listener listens; a listener belongs to the same place in every configuration.
+// place is where a connection came, and what for.
 type place struct {
 	bind string
 	way  way
@@ -60,6 +60,9 @@ func (w way) inward() bool { return w == inboundWay || w == capturedInWay }
 
 // captured reports whether the kernel redirects the traffic, so that what a connection is for depends on where it was going.
 func (w way) captured() bool { return w == capturedInWay || w == capturedOutWay }
+
+// leaving reports whether the traffic is the workload's requests as it sends them itself: what each is for, its listener and its authority say.
+func (w way) leaving() bool { return w == outboundWay || w == proxyWay }
 
 // role is what a listener, or a connection that was captured, does under one configuration.
 type role struct {
@@ -118,7 +121,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 	s.compiled++
 	c := &compiler{srv: s, prev: prev, next: &config{
 		serial: s.compiled, generation: generation, generationText: generation.String(), snapshot: snapshot, inbound: snapshot.Inbound[s.opts.Workload.Instance],
-		roles: map[place]*role{}, groups: map[groupKey]*group{}, destinations: map[*route.Arm]*destination{},
+		roles: map[string]*role{}, groups: map[groupKey]*group{}, destinations: map[*route.Arm]*destination{},
 	}}
 	if err := c.routes(); err != nil {
 		return nil, err
@@ -274,15 +277,14 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 		if r == nil || l.Bind == "" {
 			continue // it was captured, or is wrong
 		}
-		c.listener(place{l.Bind, inboundWay}, r, l.Protocol)
+		c.listener(l.Bind, r, l.Protocol)
 	}
 	for _, l := range in.Outbound {
 		r := &role{way: outboundWay, edge: in.Trusted, host: l.Host, port: l.Port, table: c.next.router.Table(l.Host, l.Port)}
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: mesh.LogicalName(l.Host)}, "", 0)
 		r.refused = r.table == nil && in.Unknown == mesh.RegistryOnly
-		at := place{l.Bind, outboundWay}
-		c.gateway(at, r)
-		c.listener(at, r, l.Protocol)
+		c.gateway(l.Bind, r)
+		c.listener(l.Bind, r, l.Protocol)
 	}
 	if in.Proxy != "" {
 		r := &role{way: proxyWay, edge: in.Trusted}
@@ -290,12 +292,12 @@ func (c *compiler) listeners(in *mesh.Inbound) {
 			r.captured = &captured{beyond: c.beyond(in)}
 		}
 		r.unrouted = c.srv.newRecords(mesh.Edge{From: route.CallerName(in.Workload), To: telemetry.Unknown}, "", 0)
-		c.listener(place{in.Proxy, proxyWay}, r, mesh.HTTP)
+		c.listener(in.Proxy, r, mesh.HTTP)
 	}
 }
 
 // gateway resolves how a gateway's listener speaks TLS; any other listener's port says nothing about it.
-func (c *compiler) gateway(at place, r *role) {
+func (c *compiler) gateway(bind string, r *role) {
 	service := c.next.snapshot.Services[r.host]
 	if service == nil {
 		return
@@ -310,26 +312,24 @@ func (c *compiler) gateway(at place, r *role) {
 		return // it is of protocol TLS, and goes on as it is
 	}
 	if c.prev != nil {
-		if had := c.prev.roles[at]; had != nil && had.speaks == port.TLS {
+		if had := c.prev.roles[bind]; had != nil && had.speaks == port.TLS {
 			r.speaks, r.tls = had.speaks, had.tls // with the keys of its sessions
 			return
 		}
 	}
 	var err error
 	if r.tls, err = serverTLS(port.TLS, port.Protocol); err != nil {
-		c.errs = append(c.errs, fmt.Errorf("listener %s: TLS: %w", at.bind, err))
+		c.errs = append(c.errs, fmt.Errorf("listener %s: TLS: %w", bind, err))
 	}
 	r.speaks = port.TLS
 }
 
-func (c *compiler) listener(at place, r *role, protocol mesh.Protocol) {
-	r.tcp, r.sniffs = c.isTCP("listener "+at.bind, protocol), protocol == mesh.TLS
-	for other := range c.next.roles {
-		if other.bind == at.bind {
-			c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", at.bind))
-		}
+func (c *compiler) listener(bind string, r *role, protocol mesh.Protocol) {
+	r.tcp, r.sniffs = c.isTCP("listener "+bind, protocol), protocol == mesh.TLS
+	if c.next.roles[bind] != nil {
+		c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", bind))
 	}
-	c.next.roles[at] = r
+	c.next.roles[bind] = r
 }
 
 func (c *compiler) isTCP(where string, protocol mesh.Protocol) bool {

@@ -59,7 +59,7 @@ func (c *conn) carry() {
 	defer c.forgetOnward()
 	cfg := c.srv.config.Load()
 	switch {
-	case !c.resolve(cfg): // the listener went while the connection came
+	case !c.resolve(cfg) && !c.arrive(cfg): // the listener went while the connection came
 	case !c.handshake():
 	case c.role.tcp:
 		c.carryTCP(cfg)
@@ -71,7 +71,22 @@ func (c *conn) carry() {
 	_ = c.sock.Close() // all has been said
 }
 
-// resolve finds out what the connection is for under a configuration. It reports false when that is nothing any more: the listener has gone, or speaks another protocol now. The
+// arrive finds out what a connection is for that has just come, and reports whether it is for anything.
+func (c *conn) arrive(cfg *config) bool {
+	listens := cfg.roles[c.at.bind]
+	if listens == nil {
+		return false
+	}
+	c.at.way, c.role, c.seen = listens.way, nil, 0
+	var known bool
+	if c.dst, known = c.whereTo(); !known {
+		c.srv.count.refused.with(reasonNotRedirected).Inc()
+		return false
+	}
+	return c.resolve(cfg)
+}
+
+// resolve finds out what the connection is for under a configuration. It reports false when that is nothing any more: the listener has gone, is for something else, or speaks another protocol now. The
 // connection keeps its role then, and ends with the request in flight.
 func (c *conn) resolve(cfg *config) bool {
 	if c.seen == cfg.serial {

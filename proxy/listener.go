@@ -10,9 +10,9 @@ import (
 	"meshtest.dev/meshtest/proxy/socket"
 )
 
-// listener takes connections at one place.
+// listener takes connections at one address. What they are for is up to the configuration in force when they come.
 type listener struct {
-	at     place
+	bind   string
 	net    net.Listener
 	closed chan struct{}
 }
@@ -23,38 +23,38 @@ func (l *listener) close() {
 	_ = l.net.Close() // it only ever listened
 }
 
-// bind listens on every place of the configuration where nobody listens yet, or on none.
+// bind listens on every address of the configuration where nobody listens yet, or on none.
 func (s *Server) bind(next *config) (added []*listener, err error) {
-	for at := range next.roles {
-		if s.listeners[at] != nil {
+	for bind, r := range next.roles {
+		if s.listeners[bind] != nil {
 			continue
 		}
 		var lc net.ListenConfig
-		bound, err := lc.Listen(context.Background(), "tcp", at.bind)
+		bound, err := lc.Listen(context.Background(), "tcp", bind)
 		if err != nil {
 			for _, l := range added {
 				l.close()
 			}
-			return nil, fmt.Errorf("binding the %s listener: %w", at.way, err)
+			return nil, fmt.Errorf("binding the %s listener: %w", r.way, err)
 		}
-		added = append(added, &listener{at: at, net: bound, closed: make(chan struct{})})
+		added = append(added, &listener{bind: bind, net: bound, closed: make(chan struct{})})
 	}
 	return added, nil
 }
 
 func (s *Server) listen(added []*listener) {
 	for _, l := range added {
-		s.listeners[l.at] = l
+		s.listeners[l.bind] = l
 		s.accepting.Go(func() { s.accept(l) })
 	}
 }
 
 // unbind closes the listeners that the configuration does not have.
 func (s *Server) unbind(next *config) {
-	for at, l := range s.listeners {
-		if next.roles[at] == nil {
+	for bind, l := range s.listeners {
+		if next.roles[bind] == nil {
 			l.close()
-			delete(s.listeners, at)
+			delete(s.listeners, bind)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func (s *Server) accept(l *listener) {
 			return
 		default: // out of descriptors, most likely: it passes
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.opts.Log.Error("accepting a connection", "listener", l.at.bind, "error", err)
+			s.opts.Log.Error("accepting a connection", "listener", l.bind, "error", err)
 			select {
 			case <-time.After(pause):
 			case <-l.closed:
@@ -81,19 +81,18 @@ func (s *Server) accept(l *listener) {
 }
 
 func (s *Server) take(l *listener, accepted net.Conn) {
-	dst, known := s.whereTo(l, accepted)
-	if !known {
-		s.count.refused.with(reasonNotRedirected).Inc()
+	c := &conn{srv: s, at: place{bind: l.bind}, accepted: accepted}
+	if !c.arrive(s.config.Load()) {
 		_ = accepted.Close() // there is nothing to be said to it
 		return
 	}
-	c := &conn{srv: s, at: l.at, dst: dst, accepted: accepted, sock: socket.New(accepted)}
+	c.sock = socket.New(accepted)
 	c.alarm.init(s.now)
 	if !s.admit(c) {
 		s.count.refused.with(ReasonTooMany).Inc()
 		c.turnAway()
 		return
 	}
-	s.count.accepted[l.at.way].Inc()
+	s.count.accepted[c.at.way].Inc()
 	s.carrying.Go(c.carry)
 }

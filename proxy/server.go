@@ -26,9 +26,9 @@ type Server struct {
 	config   atomic.Pointer[config]
 	draining atomic.Bool
 
-	applying  sync.Mutex // one Apply at a time
-	compiled  uint64     // how many configurations were
-	listeners map[place]*listener
+	applying  sync.Mutex           // one Apply at a time
+	compiled  uint64               // how many configurations were
+	listeners map[string]*listener // by address
 	stopped   bool
 
 	accepting sync.WaitGroup
@@ -40,7 +40,7 @@ type Server struct {
 // New returns a server without configuration. It starts nothing.
 func New(o Options) *Server {
 	o = o.withDefaults()
-	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[place]*listener{}, conns: map[*conn]struct{}{}}
+	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[string]*listener{}, conns: map[*conn]struct{}{}}
 	s.count.init(o.Counters)
 	pools := upstream.Options{
 		Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits, Ended: func(reason string) { s.count.ended.with(reason).Inc() },
@@ -152,9 +152,9 @@ func (s *Server) stopListening() {
 	s.applying.Lock()
 	s.stopped = true
 	s.draining.Store(true)
-	for at, l := range s.listeners {
+	for bind, l := range s.listeners {
 		l.close()
-		delete(s.listeners, at)
+		delete(s.listeners, bind)
 	}
 	s.applying.Unlock()
 	s.accepting.Wait()

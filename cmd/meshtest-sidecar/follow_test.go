@@ -60,6 +60,41 @@ spec:
 	require.Equal(t, "v2", body)
 }
 
+// With one host in the rules every request is for it, with two its authority says for which: what the listener is for changes, and who is connected stays.
+func TestAloneGoesFromOneHostToTwo(t *testing.T) {
+	t.Parallel()
+	one := backends(toVersion("v1"), saying(t, "v1"))
+	a := newAlone(t, one)
+	transport := &http.Transport{MaxConnsPerHost: 1}
+	defer transport.CloseIdleConnections()
+	get := func(host string) int {
+		req, err := http.NewRequest("GET", "http://"+a.address+"/", nil)
+		require.NoError(t, err)
+		req.Host = host
+		resp, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	require.Equal(t, 200, get("anybody"))
+	a.write(one + `---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: other}
+spec:
+  hosts: [other.example]
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1}]
+`)
+	a.tells("rules_reloaded_total 1\n")
+	require.Equal(t, 502, get("anybody"))
+	require.Equal(t, 200, get("backend"))
+	a.write(one)
+	a.tells("rules_reloaded_total 2\n")
+	require.Equal(t, 200, get("anybody"))
+}
+
 // A file that came with mistakes is looked at as well: its correction is seen, though it changes nothing of the folder.
 func TestAloneSeesTheCorrectionOfANewFile(t *testing.T) {
 	t.Parallel()

@@ -78,7 +78,7 @@ func (s *stream) absorb(b *inbox) error {
 	return nil
 }
 
-// malformed answers a request whose body breaks HTTP.
+// malformed answers a request whose body breaks HTTP. Who closes before the end of it has gone, half-closed or not, as when he waits for an answer.
 func (s *stream) malformed(err error) {
 	var wrong *http1.ProtocolError
 	if !asProtocol(err, &wrong) {
@@ -109,8 +109,6 @@ func (s *stream) gather() bool {
 		return true
 	case why == shuttingDown:
 		s.lostByUs()
-	case ended(err):
-		s.malformed(s.body.EOF())
 	default:
 		s.malformed(err)
 	}

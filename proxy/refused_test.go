@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -162,4 +163,48 @@ func TestNoRequestsAreNotCounted(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	r.evidenceOf(1)
 	require.Equal(t, 1, r.requestsTotal())
+}
+
+// Who goes in the middle of his body gets no answer, and nobody says that he sent a bad request. However he goes, and wherever his body was.
+func TestCallersWhoLeaveWhileTheySend(t *testing.T) {
+	t.Parallel()
+	const whole = "POST / HTTP/1.1\r\nHost: b\r\n"
+	for name, send := range map[string]string{
+		"length":          whole + "Content-Length: 10\r\n\r\nhello",
+		"chunk":           whole + "Transfer-Encoding: chunked\r\n\r\n5\r\nhel",
+		"between chunks":  whole + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+		"nothing came":    whole + "Content-Length: 10\r\n\r\n",
+		"long and passed": whole + "Content-Length: 1000000\r\n\r\n" + strings.Repeat("x", 100_000),
+	} {
+		for _, half := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/half %t", name, half), func(t *testing.T) {
+				t.Parallel()
+				ended := make(chan error, 1)
+				r, o, at := simple(t, func(k *talk) {
+					_ = k.head()
+					_, err := io.Copy(io.Discard, k.r)
+					ended <- err
+				}, nil)
+				c := call(t, at)
+				c.say(send)
+				if len(send) > 100_000 {
+					require.Eventually(t, func() bool { return len(o.bytes()) > 100_000 }, patience, time.Millisecond)
+				}
+				if half {
+					require.NoError(t, c.Conn.(*net.TCPConn).CloseWrite())
+					require.Empty(t, c.ends())
+				} else {
+					require.NoError(t, c.Close())
+				}
+				cells, errs, _ := r.evidenceOf(1)
+				require.EqualValues(t, 1, cells[0].Failed)
+				require.Equal(t, reasonCallerGone, errs[0].Reason)
+				require.Zero(t, errs[0].Status)
+				require.Contains(t, r.metrics(), `response_code="0",grpc_response_status="",response_flags="DC"} 1`)
+				if o.connections() > 0 {
+					<-ended // the upstream is not left waiting for the rest
+				}
+			})
+		}
+	}
 }

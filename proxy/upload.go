@@ -75,9 +75,6 @@ func (s *stream) carryWindow(to *upstream.Conn) bool {
 		case err == nil:
 		case socket.Interrupted(err): // whoever did that knows why
 			return false
-		case ended(err):
-			s.uploadFailed(s.body.EOF())
-			return false
 		default:
 			s.uploadFailed(err)
 			return false

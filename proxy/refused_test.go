@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	h2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http2"
@@ -132,13 +134,31 @@ func TestRefusedHeadsOfHTTP2AreCounted(t *testing.T) {
 	t.Parallel()
 	log := telemetry.NewAccessLog(telemetry.AccessLogOptions{Mode: telemetry.LogComplete})
 	r, o, at := simple(t, answering(200, ""), func(o *Options) { o.AccessLog = log })
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at+"/", nil)
-	require.NoError(t, err)
-	req.Header.Set("x", strings.Repeat("x", 40<<10))
-	resp, err := priorKnowledge(t).Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 431, resp.StatusCode)
+	c := call(t, at)
+	c.say(h2.ClientPreface)
+	frames := h2.NewFramer(c, c.r)
+	frames.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	require.NoError(t, frames.WriteSettings())
+	var block bytes.Buffer
+	fields := hpack.NewEncoder(&block)
+	send := func(name, value string) {
+		require.NoError(t, fields.WriteField(hpack.HeaderField{Name: name, Value: value}))
+	}
+	send(":method", "GET")
+	send(":scheme", "http")
+	send(":authority", "b")
+	send(":path", "/")
+	for range 20 {
+		send("x", strings.Repeat("x", 3000)) // once in full, and then as a reference of one byte
+	}
+	require.NoError(t, frames.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true}))
+	var answer *h2.MetaHeadersFrame
+	for is := false; !is; {
+		frame, err := frames.ReadFrame()
+		require.NoError(t, err)
+		answer, is = frame.(*h2.MetaHeadersFrame)
+	}
+	require.Equal(t, "431", answer.PseudoValue("status"))
 	r.evidenceOf(1)
 	require.Contains(t, r.metrics(), `response_code="431",grpc_response_status="",response_flags="DPE"} 1`)
 	require.Equal(t, 1, r.requestsTotal())

@@ -52,7 +52,7 @@ func (s *stream) hashLine(line int) (hash uint64, ok bool) {
 	return upstream.HashOf(s.req.Value(line)), true
 }
 
-// hashCookie is that of a cookie. A request without it is given one when the policy says so, by which the next ones come to the same endpoint.
+// hashCookie is that of a cookie. A request without it is given one when the policy says so, by which the next ones come to the same endpoint. It is one for all attempts.
 func (s *stream) hashCookie(c *mesh.HashCookie) (hash uint64, ok bool) {
 	if value := route.Cookie(&s.req, c.Name); value != nil {
 		return upstream.HashOf(value), true
@@ -60,7 +60,15 @@ func (s *stream) hashCookie(c *mesh.HashCookie) (hash uint64, ok bool) {
 	if c.TTL <= 0 && !c.Session {
 		return 0, false
 	}
-	value := strconv.FormatUint(rand.Uint64(), 16) // an identifier, and no decision
+	if s.cookie == "" {
+		s.cookie = strconv.FormatUint(rand.Uint64(), 16) // an identifier, and no decision
+		s.replies.Add("set-cookie", setCookie(c, s.cookie))
+	}
+	return upstream.HashOf([]byte(s.cookie)), true
+}
+
+// setCookie is how a cookie with that value is given.
+func setCookie(c *mesh.HashCookie, value string) string {
 	cookie := c.Name + "=" + value
 	if c.TTL > 0 {
 		cookie += "; Max-Age=" + strconv.Itoa(int(c.TTL.Seconds()))
@@ -68,8 +76,7 @@ func (s *stream) hashCookie(c *mesh.HashCookie) (hash uint64, ok bool) {
 	if c.Path != "" {
 		cookie += "; Path=" + c.Path
 	}
-	s.replies.Add("set-cookie", cookie+"; HttpOnly")
-	return upstream.HashOf([]byte(value)), true
+	return cookie + "; HttpOnly"
 }
 
 // report tells the endpoint how an attempt ended, for those who eject it. What was given up by the caller says nothing about it.

@@ -187,3 +187,29 @@ func TestOutliersAreEjected(t *testing.T) {
 	}
 	require.Equal(t, 3, failed)
 }
+
+// Whoever has no cookie to choose by is given one, however many attempts his request took.
+func TestOneCookieForAllAttempts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	one, other := newOrigin(t, answering(503, "no")), newOrigin(t, answering(503, "no"))
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {one.address, other.address}})
+	r.snapshot.Services[host].Traffic = mesh.TrafficPolicy{Balancer: mesh.RingHash, Hash: &mesh.HashPolicy{Cookie: &mesh.HashCookie{Name: "user", TTL: time.Hour, Path: "/"}}}
+	again := split(host, "v1")
+	again.Retry = &mesh.Retry{Attempts: 3, On: []mesh.RetryOn{mesh.On5xx}, BackoffBase: time.Millisecond}
+	r.routes(host, again)
+	at := r.outbound(host, mesh.HTTP)
+	r.apply()
+	c := call(t, at)
+	resp, _ := c.get("/")
+	require.Equal(t, 4, strings.Count(one.bytes()+other.bytes(), "GET /"))
+	given := resp.Cookies()
+	require.Len(t, given, 1)
+	require.Equal(t, "user", given[0].Name)
+	require.Equal(t, 3600, given[0].MaxAge)
+	require.Equal(t, "/", given[0].Path)
+	next, _ := c.get("/")
+	require.NotEqual(t, given[0].Value, next.Cookies()[0].Value, "the next request of the connection has its own")
+	kept, _ := c.get("/", "cookie: user="+given[0].Value)
+	require.Empty(t, kept.Cookies())
+}

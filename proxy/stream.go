@@ -57,6 +57,7 @@ type stream struct {
 	grpc       bool   // it is a call of gRPC
 	minted     bool   // the caller sent none
 	trusted    bool   // the caller showed the run's token
+	cookie     string // the value of the one that the caller is given, by which his next requests come to the same endpoint
 	table      *route.Table
 	hit        route.Hit
 	dest       *destination
@@ -155,7 +156,7 @@ func (s *stream) forget() {
 	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
-	s.serverName = ""
+	s.serverName, s.cookie = "", ""
 	s.key, s.peer, s.grpc, s.minted, s.trusted = "", nil, false, false, false
 	s.timeout, s.perTry, s.deadline, s.retry, s.retryOn = 0, 0, false, nil, route.RetryOn{}
 	s.table, s.hit, s.dest, s.chosen = nil, route.Hit{}, nil, nil

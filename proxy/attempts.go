@@ -98,6 +98,8 @@ func (s *stream) try() outcome {
 			s.count(mesh.Failed(v.Status))
 			return outcome{kind: verdict, status: v.Status, reason: v.Reason}
 		}
+		s.tellAttempt()
+		s.tellTimeout()
 	}
 	pool := s.chosen.Pool
 	pool.Begin()
@@ -159,9 +161,6 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		fresh = !conn.Reused // it may have been handed over by another request
 	}
 	s.up.release()
-	if s.role.way != inboundWay {
-		s.tellAttempt()
-	}
 	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
 	s.c.alarm.enter(waiting, s.until(s.present, 0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
 	if err = s.writeRequest(conn); err == nil {

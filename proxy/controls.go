@@ -25,9 +25,6 @@ func (s *stream) control() {
 	if h.HasAny(controlHeaders) && !s.stranger() {
 		s.obeyCaller(h)
 	}
-	if s.timeout > 0 {
-		s.tellTimeout()
-	}
 }
 
 // controlHeaders are those by which a caller asks something of the next sidecar.
@@ -96,15 +93,26 @@ func (s *stream) askRetry(h *http1.Head) {
 // maxAskedRetries bounds what a caller may ask for.
 const maxAskedRetries = 10
 
-// tellTimeout tells the upstream how long its answer is waited for.
+// tellTimeout tells the upstream how long the answer to the present attempt is waited for: as long as one attempt may take, and at most what is left for all of them, as Envoy does
+// (source/common/router/router.cc, setTimeoutHeaders).
 func (s *stream) tellTimeout() {
-	s.scratch.number = strconv.AppendInt(s.scratch.number[:0], max(s.timeout.Milliseconds(), 1), 10)
+	ends, one := s.limits()
+	if one != 0 && (ends == 0 || one < ends) {
+		ends = one
+	}
+	if ends == 0 {
+		return
+	}
+	s.scratch.number = strconv.AppendInt(s.scratch.number[:0], max((ends-s.present).Milliseconds(), 1), 10)
 	s.edits.SetBytes("x-envoy-expected-rq-timeout-ms", s.scratch.number)
-	if s.grpc && s.deadline {
+	if s.grpc && s.deadline && len(s.scratch.number) <= maxGRPCDigits {
 		s.scratch.number = append(s.scratch.number, 'm')
 		s.edits.SetBytes("grpc-timeout", s.scratch.number)
 	}
 }
+
+// maxGRPCDigits is how many digits a grpc-timeout may have.
+const maxGRPCDigits = 8
 
 // tellAttempt tells the upstream which attempt it sees, as Envoy does.
 func (s *stream) tellAttempt() {
@@ -134,9 +142,9 @@ func milliseconds(text []byte) (time.Duration, bool) {
 	return time.Duration(n) * time.Millisecond, true
 }
 
-// grpcTimeout reads grpc-timeout: up to 8 digits and a unit (gRPC over HTTP/2, "Timeout").
+// grpcTimeout reads grpc-timeout: up to 8 digits and a unit (gRPC over HTTP/2, "Timeout"). One of more than a century is none.
 func grpcTimeout(text []byte) (time.Duration, bool) {
-	if len(text) < 2 || len(text) > 9 {
+	if len(text) < 2 || len(text) > maxGRPCDigits+1 {
 		return 0, false
 	}
 	n := int64(0)
@@ -147,11 +155,8 @@ func grpcTimeout(text []byte) (time.Duration, bool) {
 		n = 10*n + int64(c-'0')
 	}
 	unit := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': 1}[text[len(text)-1]]
-	if unit == 0 {
+	if unit == 0 || n > math.MaxInt64/2/int64(unit) { // half, so that a time can be added to it
 		return 0, false
-	}
-	if n > math.MaxInt64/int64(unit) {
-		return math.MaxInt64, true
 	}
 	return time.Duration(n) * unit, true
 }

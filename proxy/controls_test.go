@@ -2,19 +2,22 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
 func TestGRPCTimeout(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{
-		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "4m": 4 * time.Millisecond, "5u": 5 * time.Microsecond, "6n": 6, "99999999H": 1<<63 - 1, "0S": 0,
+		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "4m": 4 * time.Millisecond, "5u": 5 * time.Microsecond, "6n": 6, "1000000H": 1_000_000 * time.Hour, "0S": 0, "99999999H": -1,
 		"": -1, "S": -1, "1": -1, "1s": -1, "-1S": -1, "1.5S": -1, "123456789S": -1, "1 S": -1,
 	} {
 		d, ok := grpcTimeout([]byte(text))
@@ -45,6 +48,8 @@ func TestCallersDeadline(t *testing.T) {
 		"of gRPC":                  {time.Minute, []string{grpc, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2000m", "x-envoy-expected-rq-timeout-ms: 2000"}, []string{"grpc-timeout: 2S"}},
 		"of gRPC is longer":        {time.Second, []string{grpc, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2S", "x-envoy-expected-rq-timeout-ms: 1000"}, nil},
 		"of gRPC in what is none":  {0, []string{json, "grpc-timeout: 2S"}, []string{"grpc-timeout: 2S"}, []string{"x-envoy-expected"}},
+		"of gRPC for ever":         {0, []string{grpc, "grpc-timeout: 99999999H"}, []string{"grpc-timeout: 99999999H"}, []string{"x-envoy-expected"}},
+		"of gRPC for years":        {0, []string{grpc, "grpc-timeout: 99999H"}, []string{"grpc-timeout: 99999H"}, nil},
 		"malformed":                {0, []string{"x-envoy-expected-rq-timeout-ms: soon"}, nil, []string{"x-envoy-expected"}},
 		"retries are not for them": {0, []string{"x-envoy-max-retries: 3", "x-envoy-retry-on: 5xx"}, nil, []string{"x-envoy-max-retries", "x-envoy-retry-on"}},
 	}
@@ -67,6 +72,87 @@ func TestCallersDeadline(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an attempt is told is what it has: no more than one may take, and no more than is left for all.
+func TestAttemptsAreToldWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	const begin = time.Hour // when the first attempt began
+	tests := map[string]struct {
+		whole, one time.Duration
+		passed     time.Duration // since then
+		grpc       bool          // it is a call whose caller has a deadline
+		want       []string
+	}{
+		"nothing":               {0, 0, time.Second, true, nil},
+		"the whole":             {time.Second, 0, 0, false, []string{"x-envoy-expected-rq-timeout-ms: 1000"}},
+		"one":                   {time.Second, 400 * time.Millisecond, 0, false, []string{"x-envoy-expected-rq-timeout-ms: 400"}},
+		"one, later":            {time.Second, 400 * time.Millisecond, 310 * time.Millisecond, false, []string{"x-envoy-expected-rq-timeout-ms: 400"}},
+		"less than one is left": {time.Second, 400 * time.Millisecond, 720 * time.Millisecond, false, []string{"x-envoy-expected-rq-timeout-ms: 280"}},
+		"what is left":          {time.Second, 0, 720 * time.Millisecond, false, []string{"x-envoy-expected-rq-timeout-ms: 280"}},
+		"no whole":              {0, 400 * time.Millisecond, time.Minute, false, []string{"x-envoy-expected-rq-timeout-ms: 400"}},
+		"as good as nothing":    {time.Second, 0, time.Second - time.Microsecond, false, []string{"x-envoy-expected-rq-timeout-ms: 1"}},
+		"of gRPC":               {time.Second, 0, 720 * time.Millisecond, true, []string{"x-envoy-expected-rq-timeout-ms: 280", "grpc-timeout: 280m"}},
+		"one of gRPC":           {time.Second, 400 * time.Millisecond, 0, true, []string{"x-envoy-expected-rq-timeout-ms: 400", "grpc-timeout: 400m"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStream()
+			_, err := http1.ParseRequest([]byte("POST / HTTP/1.1\r\nHost: b\r\n\r\n"), &s.req, http1.DefaultLimits())
+			require.NoError(t, err)
+			s.timeout, s.perTry, s.grpc, s.deadline = test.whole, test.one, test.grpc, test.grpc
+			s.sending, s.present = begin, begin+test.passed
+			s.trying.Store(int64(s.present))
+			s.tellTimeout()
+			lines := strings.Split(string(http1.AppendRequest(nil, &s.req, &s.edits)), "\r\n")
+			require.ElementsMatch(t, test.want, slices.DeleteFunc(lines, func(l string) bool { return !strings.Contains(l, "timeout") }))
+		})
+	}
+}
+
+// Every attempt is told anew, in place of what the one before was told.
+func TestEveryAttemptIsTold(t *testing.T) {
+	t.Parallel()
+	r, o, at := simple(t, answering(503, ""), nil)
+	host := mesh.FQDN("backend", mesh.DefaultNamespace)
+	rule := split(host, "")
+	rule.Timeout = time.Minute
+	rule.Retry = &mesh.Retry{Attempts: 2, On: []mesh.RetryOn{mesh.On5xx}, BackoffBase: time.Millisecond, PerTryTimeout: 10 * time.Second}
+	r.routes(host, rule)
+	r.apply()
+	call(t, at).get("/", "content-type: application/grpc", "grpc-timeout: 20S")
+	require.Equal(t, 3, strings.Count(o.bytes(), "x-envoy-attempt-count: "))
+	require.Equal(t, 3, strings.Count(o.bytes(), "x-envoy-expected-rq-timeout-ms: 10000\r\n"))
+	require.Equal(t, 3, strings.Count(o.bytes(), "grpc-timeout: 10000m\r\n"))
+	require.Equal(t, 6, strings.Count(o.bytes(), "timeout"))
+}
+
+// An attempt that is sent again, because its kept connection had died, is told its number and its time once.
+func TestStaleAttemptsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	r, o, at := simple(t, func(k *talk) {
+		if k.n == 1 { // answers one request, and dies of the next
+			k.head()
+			k.say(answer(200, ""))
+			k.head()
+			return
+		}
+		answering(200, "")(k)
+	}, nil)
+	host := mesh.FQDN("backend", mesh.DefaultNamespace)
+	rule := split(host, "")
+	rule.Timeout = time.Minute
+	r.routes(host, rule)
+	r.apply()
+	c := call(t, at)
+	c.get("/")
+	resp, _ := c.get("/")
+	require.Equal(t, 200, resp.StatusCode)
+	r.tells("meshtest_sidecar_stale_connections_total 1")
+	require.Equal(t, 3, strings.Count(o.bytes(), "GET / "))
+	require.Equal(t, 3, strings.Count(o.bytes(), "x-envoy-attempt-count: 1\r\n"))
+	require.Equal(t, 3, strings.Count(o.bytes(), "x-envoy-expected-rq-timeout-ms: 60000\r\n"))
 }
 
 // A caller may ask for retries, and the upstream is told which attempt it sees, whatever an application passed on.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/http2"
@@ -13,7 +14,7 @@ func (c *conn) carryHTTP2(first []byte) {
 	o := &c.srv.opts
 	mux := http2.NewServer(c.sock, http2.ServerOptions{
 		Serve: c.carryStream, Count: func(reason string) { c.srv.count.closed.with(reason).Inc() }, Refused: c.refusedHere,
-		Limits: o.Limits, Header: o.Timeouts.Header, Idle: o.Timeouts.Idle, MaxStreams: o.MaxStreams,
+		Limits: o.Limits, Header: o.Timeouts.Header, Idle: o.Timeouts.Idle, Patience: o.Timeouts.slowPeer(), MaxStreams: o.MaxStreams,
 	})
 	c.mux.Store(mux)
 	if c.srv.draining.Load() {
@@ -21,6 +22,9 @@ func (c *conn) carryHTTP2(first []byte) {
 	}
 	mux.Run(first)
 }
+
+// slowPeer is how long a peer may let streams of HTTP/2 wait: not quite as long as a stream may, so that it is the connection of a slow peer that ends, and not only his streams.
+func (t Timeouts) slowPeer() time.Duration { return t.Stream - t.Stream/10 }
 
 // carryStream carries one stream of a connection of HTTP/2.
 func (c *conn) carryStream(st *http2.Stream) {

@@ -131,4 +131,3 @@ func getOnce(at string) error {
 	}
 	return err
 }
-

@@ -43,7 +43,7 @@ func New(o Options) *Server {
 	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[string]*listener{}, conns: map[*conn]struct{}{}}
 	s.count.init(o.Counters)
 	pools := upstream.Options{
-		Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Limits: o.Limits, Ended: func(reason string) { s.count.ended.with(reason).Inc() },
+		Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Patience: o.Timeouts.slowPeer(), Limits: o.Limits, Ended: func(reason string) { s.count.ended.with(reason).Inc() },
 	}
 	s.pools = upstream.NewPools(pools)
 	pools.Dial = o.DialApp

@@ -23,6 +23,7 @@ type ClientOptions struct {
 	Header       time.Duration        // for a whole header block; default 10 s
 	Settings     time.Duration        // for the acknowledgement of our settings; default 10 s
 	Stall        time.Duration        // for the peer to take anything of what is written, or to give a window to what waits; default 30 s
+	Patience     time.Duration        // instead of Stall, while at most 8 streams wait: that holds little; default Stall
 	Ping         time.Duration        // of silence before the peer is asked whether he is there; default never
 	PingTimeout  time.Duration        // for him to say so; default 10 s
 	Now          func() time.Duration // monotonic; default: since the call
@@ -55,7 +56,7 @@ func NewClient(tr Transport, o ClientOptions) *Client {
 	c.client = true
 	c.init(tr, c, &common{
 		limits: o.Limits, tell: o.Count, now: o.Now, sizes: sizes{o.StreamWindow, o.ConnWindow},
-		times: times{header: o.Header, settings: o.Settings, stall: o.Stall, ping: o.Ping, pingTimeout: o.PingTimeout},
+		times: times{header: o.Header, settings: o.Settings, stall: o.Stall, patience: o.Patience, ping: o.Ping, pingTimeout: o.PingTimeout},
 	})
 	c.meter.refused = 500
 	c.out.set(append(c.out.bytes(), http2.ClientPreface...))

@@ -29,6 +29,7 @@ type ServerOptions struct {
 	Settings     time.Duration        // for the preface and the acknowledgement of our settings; default 10 s
 	Idle         time.Duration        // without a stream; default 60 s
 	Stall        time.Duration        // for the peer to take anything of what is written, or to give a window to what waits; default 30 s
+	Patience     time.Duration        // instead of Stall, while at most 8 streams wait: that holds little; default Stall
 	Ping         time.Duration        // of silence before the peer is asked whether he is there; default never
 	PingTimeout  time.Duration        // for him to say so; default 10 s
 	NoUpgrades   bool                 // do not offer extended CONNECT, by which WebSockets come (RFC 8441)
@@ -58,7 +59,7 @@ func NewServer(tr Transport, o ServerOptions) *Server {
 	s := &Server{opts: o}
 	s.init(tr, s, &common{
 		limits: o.Limits, tell: o.Count, now: o.Now, sizes: sizes{o.StreamWindow, o.ConnWindow},
-		times: times{header: o.Header, settings: o.Settings, stall: o.Stall, ping: o.Ping, pingTimeout: o.PingTimeout},
+		times: times{header: o.Header, settings: o.Settings, stall: o.Stall, patience: o.Patience, ping: o.Ping, pingTimeout: o.PingTimeout},
 	})
 	s.meter.refused = float64(cmp.Or(o.Resets, 500))
 	return s
@@ -89,6 +90,8 @@ func (o *common) withDefaults() *common {
 	o.times.header = cmp.Or(o.times.header, 10*time.Second)
 	o.times.settings = cmp.Or(o.times.settings, 10*time.Second)
 	o.times.stall = cmp.Or(o.times.stall, 30*time.Second)
+	o.times.patience = cmp.Or(o.times.patience, o.times.stall)
+	o.times.stall = min(o.times.stall, o.times.patience)
 	o.times.pingTimeout = cmp.Or(o.times.pingTimeout, 10*time.Second)
 	return o
 }

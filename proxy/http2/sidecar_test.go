@@ -176,6 +176,17 @@ func TestSidecarWithSlowCallers(t *testing.T) {
 	g.serves(t, "still here")
 }
 
+// A caller may pause for as long as a stream may stand still. Then his connection ends, and not only the stream.
+func TestSidecarWithCallersWhoPause(t *testing.T) {
+	t.Parallel()
+	g := newSidecar(t, application(t, strings.Repeat("x", 8<<20)), proxy.Timeouts{Stream: 2 * time.Second})
+	c := g.dial(t)
+	http2.Hold(t, c, 1)
+	_, err := io.Copy(io.Discard, c)
+	require.NoError(t, err)
+	require.Equal(t, 1, g.counter(t, `closed_total{reason="http2_slow_read"}`))
+}
+
 // A caller who takes nothing makes the sidecar hold little: what was read of an answer and cannot be sent on, and not the answer.
 func TestSidecarHoldsLittle(t *testing.T) {
 	const streams, answer, most = 100, 8 << 20, 128 << 10

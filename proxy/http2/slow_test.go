@@ -34,6 +34,13 @@ func many(p *peer) {
 	}
 }
 
+// few asks for some answers at once.
+func few(p *peer) {
+	for n := range fewWaiting {
+		p.ask(stream(n), "GET", true)
+	}
+}
+
 // drip does something every now and then.
 func drip(p *peer, something func()) {
 	for !p.gone {
@@ -50,6 +57,7 @@ const (
 	header   = 2 * time.Second
 	settings = 5 * time.Second
 	stall    = 10 * time.Second
+	patience = 45 * time.Second
 	idle     = 60 * time.Second
 )
 
@@ -98,6 +106,21 @@ var slow = []struct {
 	{"no window for any stream", func(p *peer) { p.greet(window(0)); many(p) }, stall, ReasonSlowRead, http2.ErrCodeEnhanceYourCalm, false},
 	{"no window for the connection", func(p *peer) { p.greet(window(1 << 30)); many(p) }, stall, ReasonSlowRead, http2.ErrCodeEnhanceYourCalm, false},
 	{"nobody reads", func(p *peer) { p.greet(window(1 << 30)); many(p) }, stall, ReasonSlowRead, http2.ErrCodeNo, true},
+	{"no window for any of a few streams", func(p *peer) { p.greet(window(0)); few(p) }, patience, ReasonSlowRead, http2.ErrCodeEnhanceYourCalm, false},
+	{"no window for the connection of a few streams", func(p *peer) { p.greet(window(1 << 30)); few(p) }, patience, ReasonSlowRead, http2.ErrCodeEnhanceYourCalm, false},
+	{"nobody reads a few answers", func(p *peer) { p.greet(window(1 << 30)); few(p) }, patience, ReasonSlowRead, http2.ErrCodeNo, true},
+	{"no window for a few streams, and then for many", func(p *peer) {
+		p.greet(window(0))
+		few(p)
+		time.Sleep(stall + stall/2)
+		p.ask(stream(fewWaiting), "GET", true)
+	}, stall + stall/2, ReasonSlowRead, http2.ErrCodeEnhanceYourCalm, false},
+	{"nobody reads a few answers, and then many", func(p *peer) {
+		p.greet(window(1 << 30))
+		few(p)
+		time.Sleep(stall + stall/2)
+		p.ask(stream(fewWaiting), "GET", true)
+	}, stall + stall/2, ReasonSlowRead, http2.ErrCodeNo, true},
 	{"nobody reads, and PINGs ask for more", func(p *peer) {
 		hold(p)
 		for range 2000 {
@@ -115,7 +138,7 @@ func TestSlowPeers(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				a := newAttacked(t, x.deaf, ServerOptions{Serve: lengthy, Header: header, Settings: settings, Stall: stall, Idle: idle})
+				a := newAttacked(t, x.deaf, ServerOptions{Serve: lengthy, Header: header, Settings: settings, Stall: stall, Patience: patience, Idle: idle})
 				attacked := make(chan struct{})
 				go func() { defer close(attacked); x.attack(a.peer) }()
 				synctest.Wait()

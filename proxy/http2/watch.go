@@ -10,7 +10,8 @@ import (
 type times struct {
 	header      time.Duration // a header block, or another frame but DATA
 	settings    time.Duration // the acknowledgement of our settings
-	stall       time.Duration // the peer, to take anything, or to give a window
+	stall       time.Duration // the peer, to take anything, or to give a window, while many streams wait for that
+	patience    time.Duration // the same, while few do
 	ping        time.Duration // silence before the peer is asked whether he is there; 0: he is not asked
 	pingTimeout time.Duration // for him to say so
 }
@@ -95,8 +96,9 @@ func (c *conn) look(now time.Duration) (next time.Duration) {
 	if c.acked {
 		greeted = 0
 	}
+	limit := c.stallLimit()
 	switch {
-	case passed(writing, c.times.stall):
+	case passed(writing, limit):
 		c.tell(ReasonSlowRead)
 		c.die(calm(ReasonSlowRead))
 		c.tr.Abort()
@@ -114,13 +116,16 @@ func (c *conn) look(now time.Duration) (next time.Duration) {
 	if c.dead != nil {
 		return w.leaveBy
 	}
+	if writing != 0 {
+		next = min(next, now+c.times.stall) // more streams may come to wait
+	}
 	if w.pinged == 0 && passed(w.lastFrame, c.times.ping) {
 		c.out.set(appendPing(c.out.bytes(), alivePing, 0))
 		w.pinged = max(now, 1)
 		c.kick()
 		passed(w.pinged, c.times.pingTimeout)
 	}
-	for _, due := range [...]time.Duration{c.stall(now), c.side.due(now)} {
+	for _, due := range [...]time.Duration{c.stall(now, limit), c.side.due(now)} {
 		if due != 0 && (next == 0 || due < next) {
 			next = due
 		}

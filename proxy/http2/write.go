@@ -294,13 +294,31 @@ func (st *Stream) waitForWindow() {
 	st.writable.Wait()
 }
 
+// fewWaiting is how many streams may wait for a peer whose Patience is not limited to Stall: they hold little, and whoever pauses a few answers means no harm.
+const fewWaiting = 8
+
+// stallLimit is how long the peer may let us wait at the moment. The lock is held.
+func (c *conn) stallLimit() time.Duration {
+	waiting := 0
+	for _, st := range c.streams {
+		if st.send.waiting != 0 || st.send.queued {
+			waiting++
+		}
+	}
+	if waiting > fewWaiting {
+		return c.times.stall
+	}
+	return c.times.patience
+}
+
 // stall resets streams whose peer has given no window for too long, and says when the next one may be due (0: never). A caller who has taken nothing else meanwhile is not slow on one stream but
 // on all: his connection ends. An upstream's takes no more streams when it is its window that is missing. The lock is held.
-func (c *conn) stall(now time.Duration) (next time.Duration) {
+func (c *conn) stall(now, limit time.Duration) (next time.Duration) {
 	for _, st := range c.streams {
-		switch due := st.send.waiting + c.times.stall; {
+		switch due := st.send.waiting + limit; {
 		case st.send.waiting == 0:
 		case now < due:
+			due = min(due, now+c.times.stall) // the limit may shrink
 			if next == 0 || due < next {
 				next = due
 			}

@@ -109,7 +109,7 @@ func (p *Pool) learn(multiplexed bool) {
 
 // multiplex makes a connection one of HTTP/2, and gives its first stream.
 func (p *Pool) multiplex(sock *socket.Conn, name string) (*Conn, error) {
-	o := http2.ClientOptions{Limits: p.opts.Limits, Count: p.opts.Ended}
+	o := http2.ClientOptions{Patience: p.opts.Patience, Limits: p.opts.Limits, Count: p.opts.Ended}
 	if p.transport.security != nil {
 		o.Scheme = "https"
 	}

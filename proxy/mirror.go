@@ -108,10 +108,15 @@ func (s *stream) mirror(rule *route.Rule) {
 	}
 }
 
-// copyFor makes the copy: it says of itself that it is a shadow, as in Envoy and Istio, by the suffix of its host.
+// copyFor makes the copy: it says of itself that it is a shadow, as in Envoy and Istio, by the suffix of the host that the request itself goes on with. Who sends it is for the mesh alone to know.
 func (s *stream) copyFor(m *route.Mirror, to *destination) *copied {
-	e := s.edits
-	e.SetHost(shadowOf(s.req.Host()))
+	e := s.edits.Clone()
+	e.SetHost(shadowOf(e.HostOf(&s.req)))
+	if to.group.service.External {
+		e.Delete(mesh.HeaderPeer)
+	} else {
+		e.Set(mesh.HeaderPeer, s.cfg.peer)
+	}
 	b := http1.AppendRequest(nil, &s.req, &e)
 	arm := &m.Arm
 	draw := mesh.Chance(s.seed(), mesh.PurposeSample, arm.Endpoints, arm.EdgeName, s.key, 1)

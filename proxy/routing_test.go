@@ -41,6 +41,50 @@ func TestMirrorsGetCopies(t *testing.T) {
 	}
 }
 
+// A copy is for the host that the request itself goes on with, and who called is told to the mesh alone, whatever the request's own destination is.
+func TestMirrorsOfWhatIsRewritten(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		outside, mirrorOutside bool
+		change                 func(*mesh.Route)
+		host                   string
+	}{
+		"authority":        {change: func(r *mesh.Route) { r.Rewrite = &mesh.Rewrite{Authority: "inner.example", Path: "/"} }, host: "inner.example-shadow"},
+		"host":             {change: func(r *mesh.Route) { r.Split[0].Request.Set = map[string]string{"host": "inner.example:81"} }, host: "inner.example-shadow:81"},
+		"mirror outside":   {mirrorOutside: true, host: "backend-shadow"},
+		"original outside": {outside: true, host: "backend-shadow"},
+		"both outside":     {outside: true, mirrorOutside: true, host: "backend-shadow"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, o, at := simple(t, answering(200, "hello"), nil)
+			shadow := newOrigin(t, answering(200, ""))
+			host := mesh.FQDN("backend", mesh.DefaultNamespace)
+			to := r.service("shadow", mesh.HTTP, map[string][]string{"v1": {shadow.address}})
+			r.snapshot.Services[host].External, r.snapshot.Services[to].External = test.outside, test.mirrorOutside
+			rule := split(host, "")
+			rule.Mirrors = []mesh.Mirror{{Host: to, Port: 80, Share: 1}}
+			if test.change != nil {
+				test.change(&rule)
+			}
+			r.routes(host, rule)
+			r.apply()
+			resp, _ := call(t, at).get("/", mesh.HeaderPeer+": somebody")
+			require.Equal(t, 200, resp.StatusCode)
+			r.tells(`mirrored_total{outcome="answered",to="shadow",version="v1"} 1`)
+			require.Contains(t, shadow.bytes(), "Host: "+test.host+"\r\n")
+			tells := func(outside bool) (n int) {
+				if !outside {
+					n = 1
+				}
+				return n
+			}
+			require.Equal(t, tells(test.outside), strings.Count(o.bytes(), mesh.HeaderPeer), o.bytes())
+			require.Equal(t, tells(test.mirrorOutside), strings.Count(shadow.bytes(), mesh.HeaderPeer), shadow.bytes())
+		})
+	}
+}
+
 // The share of a mirror is drawn by the request's key: the same requests are copied whenever they come.
 func TestMirrorsTakeAShare(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,7 @@ func AppendRequest(dst []byte, h *Head, e *Edits) []byte {
 	skip := knownSet{}
 	switch {
 	case e.hasHost:
-		dst = appendField(dst, "Host", e.buf[e.host.off:e.host.end])
+		dst = appendField(dst, "Host", e.HostOf(h))
 		skip.add(Host)
 	case !h.Has(Host): // HTTP/1.0
 		dst = appendField(dst, "Host", h.Host())

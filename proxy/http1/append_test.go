@@ -231,6 +231,25 @@ func TestEditsRefuseWhatWouldSplitAMessage(t *testing.T) {
 	require.Equal(t, in, string(http1.AppendRequest(nil, mustRequest(t, in), e)))
 }
 
+func TestClonesOfEditsAreTheirOwn(t *testing.T) {
+	t.Parallel()
+	in := crlf("GET / HTTP/1.1\nHost: a\nX: y\n\n")
+	h := mustRequest(t, in)
+	e := new(http1.Edits)
+	require.Equal(t, "a", string(e.HostOf(h)))
+	require.True(t, e.SetHost([]byte("b")))
+	require.True(t, e.Add("added", "1"))
+	require.True(t, e.DeleteKnown(http1.Date))
+	clone := e.Clone()
+	require.Equal(t, "b", string(clone.HostOf(h)))
+	require.True(t, clone.Delete("added"))
+	require.True(t, clone.Delete("x"))
+	require.True(t, clone.SetHost([]byte("c")))
+	require.True(t, e.Add("more", "2"))
+	require.Equal(t, crlf("GET / HTTP/1.1\nHost: b\nX: y\nadded: 1\nmore: 2\n\n"), string(http1.AppendRequest(nil, h, e)))
+	require.Equal(t, crlf("GET / HTTP/1.1\nHost: c\n\n"), string(http1.AppendRequest(nil, h, &clone)))
+}
+
 func TestAppendReply(t *testing.T) {
 	t.Parallel()
 	e := new(http1.Edits)

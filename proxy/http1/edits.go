@@ -1,6 +1,9 @@
 package http1
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // Edits is what changes in a head on its way to the next hop: lines to delete, to replace and to add. It is not bound to a Head, so one can be compiled once
 // for a route, or be reused for each message; it copies what it is given, and allocates nothing once warm.
@@ -33,6 +36,13 @@ type addition struct {
 // Reset empties the edits.
 func (e *Edits) Reset() {
 	*e = Edits{indexes: e.indexes[:0], names: e.names[:0], added: e.added[:0], buf: e.buf[:0]}
+}
+
+// Clone gives edits of their own that begin as these.
+func (e *Edits) Clone() Edits {
+	c := *e
+	c.indexes, c.names, c.added, c.buf = slices.Clone(e.indexes), slices.Clone(e.names), slices.Clone(e.added), slices.Clone(e.buf)
+	return c
 }
 
 // Delete deletes every line with that name, also those added so far. False when the name may not be deleted.
@@ -150,6 +160,14 @@ func setHost[V string | []byte](e *Edits, authority V) bool {
 	}
 	e.host, e.hasHost = span{uint32(off), uint32(len(e.buf))}, true
 	return true
+}
+
+// HostOf gives the authority with which a request goes on: the one that was set, or else its own.
+func (e *Edits) HostOf(h *Head) []byte {
+	if e.hasHost {
+		return e.buf[e.host.off:e.host.end]
+	}
+	return h.Host()
 }
 
 // SetPath replaces the path that is written; the query stays. It should be normalised. False when it does not begin with a slash, or holds a character that a

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
@@ -29,6 +31,7 @@ func (s *stream) reply(r *http1.Reply, reason string, flags Flags) {
 	case r.Body == nil && reason != "" && r.Status >= 400:
 		r.ContentType, r.Body = "text/plain", []byte(reason)
 	}
+	e.Set("date", ownDates.at(time.Now()))
 	s.sign()
 	s.keep = s.keep && s.body.Done() && !s.srv.draining.Load()
 	e.Close = !s.keep

@@ -162,5 +162,7 @@ func TestRequestsThatNobodyCarries(t *testing.T) {
 	resp, err := http.ReadResponse(c.r, nil)
 	require.NoError(t, err)
 	require.Equal(t, 405, resp.StatusCode)
+	require.Contains(t, resp.Header.Get("Allow"), "GET, HEAD, POST")
+	require.NotContains(t, resp.Header.Get("Allow"), "CONNECT")
 	require.Zero(t, o.connections())
 }

@@ -92,6 +92,7 @@ func putUint64(b []byte, n uint64) {
 // direct finds out where the request goes, and sends it there or answers it.
 func (s *stream) direct() {
 	if s.req.Method == http1.CONNECT && s.role.way != proxyWay {
+		s.replies.Add("allow", allowed)
 		s.local(405, ReasonConnect, 0)
 		return
 	}
@@ -115,6 +116,9 @@ func (s *stream) direct() {
 		s.routeByHost()
 	}
 }
+
+// allowed are the methods with a meaning of their own where CONNECT is not carried: an answer of 405 has to name them (RFC 9110, 15.5.6).
+const allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"
 
 // routeByHost is how an http_proxy routes: by what the request says it is for. What the mesh does not know is not reached, unless anything may be.
 func (s *stream) routeByHost() {

@@ -99,7 +99,7 @@ func (c *compiler) beyond(in *mesh.Inbound) *destination {
 // captureInbound takes traffic to the application's port. When several services lead to it, it counts as the first one's.
 func (c *compiler) captureInbound(port int, r *role, protocol mesh.Protocol) {
 	all := c.next.captured
-	r.tcp = c.isTCP(fmt.Sprintf("captured port %d", port), protocol)
+	r.tcp, r.http2 = c.isTCP(fmt.Sprintf("captured port %d", port), protocol), protocol.IsHTTP2()
 	if all.inbound[uint16(port)] == nil {
 		all.inbound[uint16(port)] = r
 	}
@@ -132,7 +132,9 @@ func (c *compiler) captureAddresses(in *mesh.Inbound, service *mesh.Service, p m
 	if len(service.Addresses) == 0 {
 		return
 	}
-	r := &role{way: capturedOutWay, edge: in.Trusted, host: service.Host, port: port, table: c.next.router.Table(service.Host, port), captured: c.next.captured}
+	r := &role{
+		way: capturedOutWay, http2: p.Protocol.IsHTTP2(), edge: in.Trusted, host: service.Host, port: port, table: c.next.router.Table(service.Host, port), captured: c.next.captured,
+	}
 	if !p.Protocol.IsHTTP() {
 		r.way, r.tcp, r.sniffs = outboundWay, true, p.Protocol == mesh.TLS
 	} else {

@@ -68,6 +68,7 @@ func (w way) leaving() bool { return w == outboundWay || w == proxyWay }
 type role struct {
 	way      way
 	tcp      bool
+	http2    bool        // its port speaks HTTP/2, and so do its callers
 	tls      *tls.Config // of a gateway's listener; nil: it does not speak TLS
 	speaks   *mesh.ServerTLS
 	redirect bool         // every request is sent to https
@@ -325,7 +326,7 @@ func (c *compiler) gateway(bind string, r *role) {
 }
 
 func (c *compiler) listener(bind string, r *role, protocol mesh.Protocol) {
-	r.tcp, r.sniffs = c.isTCP("listener "+bind, protocol), protocol == mesh.TLS
+	r.tcp, r.sniffs, r.http2 = c.isTCP("listener "+bind, protocol), protocol == mesh.TLS, protocol.IsHTTP2()
 	if c.next.roles[bind] != nil {
 		c.errs = append(c.errs, fmt.Errorf("listener %s: there are two", bind))
 	}

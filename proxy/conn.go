@@ -169,12 +169,28 @@ func (c *conn) settle() cause {
 	return why
 }
 
-// turnAway answers a connection that is one too many.
+// turnAway answers a connection that is one too many, in the words of its listener. Who speaks TLS, or who knows what, is told nothing: it would be taken for something else.
 func (c *conn) turnAway() {
-	var e http1.Edits
-	e.Close = true
-	e.Add(mesh.HeaderReason, ReasonTooMany)
-	_, _ = c.sock.Write(http1.AppendReply(nil, &http1.Reply{Status: 503}, &e)) // a new connection takes that much without waiting
+	reason := ReasonTooMany
+	if c.role.edge {
+		reason = "" // the mesh's own
+	}
+	var words []byte
+	switch r := c.role; {
+	case r.tcp, r.tls != nil:
+	case r.http2:
+		words = http2.AppendTurnAway(nil, reason)
+	default:
+		var e http1.Edits
+		e.Close = true
+		if reason != "" {
+			e.Add(mesh.HeaderReason, reason)
+		}
+		words = http1.AppendReply(nil, &http1.Reply{Status: 503}, &e)
+	}
+	if words != nil {
+		_, _ = c.sock.Write(words) // a new connection takes that much without waiting
+	}
 	_ = c.sock.Close()
 }
 

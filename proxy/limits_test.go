@@ -77,6 +77,52 @@ func TestTooManyConnections(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 }
 
+// One connection too many hears so in the words of its listener, and strangers do not hear why.
+func TestTooManyConnectionsInTheWordsOfTheListener(t *testing.T) {
+	t.Parallel()
+	const turnedAway = "HTTP/1.1 503 Service Unavailable\r\n"
+	goAway := func(why string) string {
+		return "\x00\x00\x00\x04\x00\x00\x00\x00\x00" + "\x00\x00" + string(rune(8+len(why))) + "\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + why
+	}
+	for name, test := range map[string]struct {
+		protocol mesh.Protocol
+		edge     bool
+		tls      bool
+		says     func(t *testing.T, said string)
+	}{
+		"HTTP": {protocol: mesh.HTTP, says: func(t *testing.T, said string) {
+			require.True(t, strings.HasPrefix(said, turnedAway), said)
+			require.Contains(t, said, mesh.HeaderReason+": "+ReasonTooMany)
+		}},
+		"HTTP at an edge": {protocol: mesh.HTTP, edge: true, says: func(t *testing.T, said string) {
+			require.True(t, strings.HasPrefix(said, turnedAway), said)
+			require.NotContains(t, said, ReasonTooMany)
+		}},
+		"HTTP/2":            {protocol: mesh.HTTP2, says: func(t *testing.T, said string) { require.Equal(t, goAway(ReasonTooMany), said) }},
+		"gRPC":              {protocol: mesh.GRPC, says: func(t *testing.T, said string) { require.Equal(t, goAway(ReasonTooMany), said) }},
+		"HTTP/2 at an edge": {protocol: mesh.HTTP2, edge: true, says: func(t *testing.T, said string) { require.Equal(t, goAway(""), said) }},
+		"TCP":               {protocol: mesh.TCP, says: func(t *testing.T, said string) { require.Empty(t, said) }},
+		"TLS, passed on":    {protocol: mesh.TLS, says: func(t *testing.T, said string) { require.Empty(t, said) }},
+		"TLS, ended here":   {protocol: mesh.HTTP, edge: true, tls: true, says: func(t *testing.T, said string) { require.Empty(t, said) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, func(o *Options) { o.MaxConnections = 1 })
+			r.inbound.Trusted = test.edge
+			host := r.service("backend", test.protocol, map[string][]string{"v1": {"127.0.0.1:1"}})
+			if test.tls {
+				chain, key := selfSigned(t, "*.example")
+				r.snapshot.Services[host].Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Hosts: []string{"*.example"}, Chain: chain, PrivateKey: key}}}
+			}
+			first, at := r.outbound(r.service("first", mesh.HTTP, nil), mesh.HTTP), r.outbound(host, test.protocol)
+			r.apply()
+			call(t, first).get("/")
+			test.says(t, call(t, at).ends())
+			r.tells(`meshtest_sidecar_refused_total{reason="too_many_connections"} 1`)
+		})
+	}
+}
+
 func TestHeadsThatAreTooLarge(t *testing.T) {
 	t.Parallel()
 	_, o, at := simple(t, answering(200, ""), nil)

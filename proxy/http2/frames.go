@@ -71,3 +71,8 @@ func appendGoAway(b []byte, last uint32, code http2.ErrCode, why string) []byte 
 	b = binary.BigEndian.AppendUint32(b, uint32(code))
 	return append(b, why...)
 }
+
+// AppendTurnAway appends all that a server says who does not take a connection: why, and that nothing of what comes by it was processed, so that it can be sent again.
+func AppendTurnAway(b []byte, why string) []byte {
+	return appendGoAway(appendSettings(b), 0, http2.ErrCodeNo, why)
+}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -207,4 +208,28 @@ func TestInboundKnowsItsCallers(t *testing.T) {
 	c.get("/")
 	require.NotContains(t, app.bytes(), "x-meshtest")
 	r.tells(`reporter="destination",source_workload="mobile-v2"`, `reporter="destination",source_workload="unknown"`, `source_version="v2"`)
+}
+
+// Callers are told how long the upstream took, in place of what another hop told; of what the sidecar itself answers there is nothing to tell.
+func TestServiceTime(t *testing.T) {
+	t.Parallel()
+	const header = "X-Envoy-Upstream-Service-Time"
+	r, _, at := simple(t, answering(200, "", "x-envoy-upstream-service-time: 86400000"), nil)
+	host := mesh.FQDN("backend", mesh.DefaultNamespace)
+	r.routes(host, mesh.Route{Name: "no", Matches: []mesh.Match{{Path: &mesh.StringMatch{Exact: ptr("/no")}}}, Direct: &mesh.DirectResponse{Status: 503}}, split(host, ""))
+	r.apply()
+	c := call(t, at)
+	resp, _ := c.get("/")
+	require.Len(t, resp.Header.Values(header), 1)
+	took, err := strconv.Atoi(resp.Header.Get(header))
+	require.NoError(t, err)
+	require.Less(t, took, 86400000)
+	require.GreaterOrEqual(t, took, 0)
+	resp, _ = c.get("/no")
+	require.Empty(t, resp.Header.Values(header))
+
+	s := newStream()
+	s.sending, s.answeredAt = time.Hour, time.Hour+1999*time.Microsecond
+	s.tellServiceTime()
+	require.Contains(t, string(http1.AppendResponse(nil, &s.resp, &s.replies)), "x-envoy-upstream-service-time: 1\r\n")
 }

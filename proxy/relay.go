@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"strconv"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
@@ -18,6 +19,7 @@ func (s *stream) passOn(conn *upstream.Conn) {
 		s.result.grpc = grpcStatusIn(h)
 	}
 	s.judgeSpeaker()
+	s.tellServiceTime()
 	if h.Status == 101 {
 		s.upgrade(conn)
 		return
@@ -45,6 +47,17 @@ func (s *stream) passOn(conn *upstream.Conn) {
 		s.judgeCall()
 	}
 	s.closeExchange(conn, err)
+}
+
+// tellServiceTime tells the caller how long the upstream took, all attempts together, up to the head of its answer: in whole milliseconds, as Envoy does
+// (config/http/http_filters/router_filter, x-envoy-upstream-service-time). What an upstream's own sidecar said of that is of another hop.
+func (s *stream) tellServiceTime() {
+	took := max(s.answeredAt-s.sending, 0).Milliseconds()
+	s.scratch.number = strconv.AppendInt(s.scratch.number[:0], took, 10)
+	if s.resp.Has(http1.XEnvoyUpstreamServiceTime) {
+		s.replies.DeleteKnown(http1.XEnvoyUpstreamServiceTime)
+	}
+	s.replies.AddKnownBytes(http1.XEnvoyUpstreamServiceTime, s.scratch.number)
 }
 
 // judgeCall finds out how a call of gRPC ended that was answered with messages, or not by gRPC at all.

@@ -10,7 +10,7 @@ import (
 type Clusters struct {
 	Endpoints    map[string]*mesh.Endpoints   `json:"endpoints"`
 	Pools        []upstream.Stats             `json:"pools"`
-	Destinations []upstream.DestinationStats  `json:"destinations"` // that were ever connected to
+	Destinations []upstream.DestinationStats  `json:"destinations"` // that were ever connected to, and are in force or have something yet
 	Health       []upstream.DestinationHealth `json:"health"`       // of those with outlier detection or health checks
 }
 

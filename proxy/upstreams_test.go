@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,53 @@ func TestWhatIsKnownOfEndpointsIsTold(t *testing.T) {
 	require.Equal(t, 1, told.Health[0].Ejected)
 	require.Equal(t, 1, told.Health[0].Healthy)
 	require.Equal(t, name, told.Destinations[0].Name)
+}
+
+// A destination that is gone is told of for as long as it has a request.
+func TestDestinationsThatAreGoneAreForgotten(t *testing.T) {
+	t.Parallel()
+	came, goOn := make(chan struct{}), make(chan struct{})
+	slow := newOrigin(t, func(k *talk) {
+		for {
+			if req, _ := k.request(); req == nil {
+				return
+			}
+			came <- struct{}{}
+			<-goOn
+			k.say(answer(200, "done"))
+		}
+	})
+	stays := newOrigin(t, answering(200, "ok"))
+	r := newRig(t, nil)
+	toSlow := r.outbound(r.service("slow", mesh.HTTP, map[string][]string{"v1": {slow.address}}), mesh.HTTP)
+	toStays := r.outbound(r.service("stays", mesh.HTTP, map[string][]string{"v1": {stays.address}}), mesh.HTTP)
+	r.apply()
+	call(t, toStays).get("/")
+	c := call(t, toSlow)
+	c.say("GET / HTTP/1.1\r\nHost: slow\r\n\r\n")
+	<-came
+
+	host := mesh.FQDN("slow", mesh.DefaultNamespace)
+	name := mesh.HostPort(host, 80)
+	next := r.snapshot.Clone()
+	delete(next.Services, host)
+	delete(next.Endpoints, name)
+	require.NoError(t, r.srv.Replace(next, mesh.Generation{Epoch: 1, Counter: 2}))
+	active := `meshtest_sidecar_upstream_cx_active{destination="` + name + `"}`
+	require.Contains(t, r.page("/stats"), active+" 1\n", "its request is on its way")
+	goOn <- struct{}{}
+	_, body := c.reply("GET")
+	require.Equal(t, "done", body)
+	require.Eventually(t, func() bool { return !strings.Contains(r.page("/stats"), name) }, patience, time.Millisecond, "it is told of for ever")
+	require.Contains(t, r.page("/stats"), `upstream_cx_active{destination="`+mesh.HostPort(mesh.FQDN("stays", mesh.DefaultNamespace), 80)+`"} 1`+"\n")
+
+	require.NoError(t, r.srv.Replace(r.snapshot.Clone(), mesh.Generation{Epoch: 1, Counter: 3}))
+	c = call(t, toSlow)
+	c.say("GET / HTTP/1.1\r\nHost: slow\r\n\r\n")
+	<-came
+	require.Contains(t, r.page("/stats"), active+" 1\n", "it has come back")
+	goOn <- struct{}{}
+	c.reply("GET")
 }
 
 func TestHealthChecksAreCounted(t *testing.T) {

@@ -116,10 +116,7 @@ func (r *roster) presume() {
 	}
 }
 
-// Follow makes the groups those in force. Checks of endpoints that they want go on as they are, or begin; others end. What is known of endpoints that are not in them is forgotten.
-// A group whose policy has a health check gets no traffic before.
-func (ps *Pools) Follow(groups []*Group) { ps.health.follow(groups) }
-
+// follow makes the groups those in force, see [Pools.Follow].
 func (h *health) follow(groups []*Group) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

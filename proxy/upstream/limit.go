@@ -13,6 +13,7 @@ import (
 // Its lock comes before those of pools. Whoever gives something back looks at attention, and only takes the lock when there is somebody to be served.
 type account struct {
 	name      string
+	gone      bool         // no group in force is the destination's; under the lock of Pools
 	requests  atomic.Int64 // in flight, of groups that limit them
 	retries   atomic.Int64 // in flight
 	attention atomic.Bool  // requests wait, or there are more connections than there may be
@@ -181,6 +182,13 @@ func (a *account) adopt(g *Group) {
 	}
 	a.serial, a.limits = g.serial, g.limits
 	a.serve()
+}
+
+// busy reports whether the destination has connections, or requests that go there or want to.
+func (a *account) busy() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.open > 0 || a.waiting.n > 0 || a.requests.Load() > 0 || a.retries.Load() > 0
 }
 
 // note keeps attention right. It is called before the lock is given up, after anything that changes what it is made of.

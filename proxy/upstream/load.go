@@ -7,7 +7,10 @@ import (
 // Load is what is in flight to a destination: the basis of a retry budget.
 type Load struct {
 	requests, retries atomic.Int64
+	gone              bool // no group in force is the destination's; under the lock of Pools
 }
+
+func (l *Load) busy() bool { return l.requests.Load() > 0 || l.retries.Load() > 0 }
 
 // Begin counts a logical request in flight, End its end.
 func (l *Load) Begin() { l.requests.Add(1) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -100,6 +101,7 @@ func (ps *Pools) account(name string) *account {
 		a = newAccount(name)
 		ps.accounts[name] = a
 	}
+	a.gone = false
 	return a
 }
 
@@ -137,6 +139,7 @@ func (ps *Pools) Load(name string) *Load {
 		l = &Load{}
 		ps.loads[name] = l
 	}
+	l.gone = false
 	return l
 }
 
@@ -169,6 +172,30 @@ func (ps *Pools) Retain(used map[*Pool]bool) {
 	for _, p := range retired {
 		p.retire()
 	}
+}
+
+// Follow makes the groups those in force. Checks of endpoints that they want go on as they are, or begin; others end. What is known of endpoints that are not in them is forgotten, and what is known of
+// destinations as soon as they have nothing any more. A group whose policy has a health check gets no traffic before.
+func (ps *Pools) Follow(groups []*Group) {
+	ps.health.follow(groups)
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, a := range ps.accounts {
+		a.gone = true
+	}
+	for _, l := range ps.loads {
+		l.gone = true
+	}
+	for _, g := range groups {
+		g.account.gone, g.Load.gone = false, false
+	}
+	ps.forget()
+}
+
+// forget lets go of destinations that are gone and have nothing any more. The lock is held.
+func (ps *Pools) forget() {
+	maps.DeleteFunc(ps.accounts, func(_ string, a *account) bool { return a.gone && !a.busy() })
+	maps.DeleteFunc(ps.loads, func(_ string, l *Load) bool { return l.gone && !l.busy() })
 }
 
 // Close retires all pools, and ends all health checks and all connections that are shared. It returns when nothing of them is left.

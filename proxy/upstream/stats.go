@@ -52,9 +52,10 @@ func (ps *Pools) Stats() []Stats {
 	return stats
 }
 
-// Destinations tells the state of all destinations that were ever connected to, by name.
+// Destinations tells the state of all destinations that were ever connected to, by name: those in force (see Follow), and those that still have something.
 func (ps *Pools) Destinations() []DestinationStats {
 	ps.mu.Lock()
+	ps.forget()
 	all := slices.Collect(maps.Values(ps.accounts))
 	ps.mu.Unlock()
 	var stats []DestinationStats

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -85,7 +86,7 @@ func newCapturedBenchRig(b *testing.B, origin string) string {
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {origin}})
 	r.snapshot.Services[host].Addresses = []string{dst.Addr().String()}
 	r.routes(host, split(host, "v1"))
-	at := freeAddress(b)
+	at := testport.Loopback(b)
 	r.inbound.Capture = &mesh.Capture{Outbound: at}
 	r.apply()
 	return at

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/upstream"
@@ -29,7 +30,7 @@ var errUntracked = errors.New("no such connection")
 // newKernel is a rig whose traffic is captured.
 func newKernel(t *testing.T, change func(*Options)) *kernel {
 	t.Helper()
-	k := &kernel{going: make(chan netip.AddrPort, 100), in: freeAddress(t), out: freeAddress(t)}
+	k := &kernel{going: make(chan netip.AddrPort, 100), in: testport.Loopback(t), out: testport.Loopback(t)}
 	k.rig = newRig(t, func(o *Options) {
 		o.OriginalDst = func(c net.Conn) (netip.AddrPort, error) {
 			dst := <-k.going

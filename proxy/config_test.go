@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -54,7 +55,7 @@ func TestRefusedUpdatesChangeNothing(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	bad, other := "[", freeAddress(t)
+	bad, other := "[", testport.Loopback(t)
 	for name, spoil := range map[string]func(*rig){
 		"a regular expression": func(r *rig) {
 			route := split(host, "v1")
@@ -84,10 +85,10 @@ func TestRefusedUpdatesChangeNothing(t *testing.T) {
 			r.inbound.Listen = append(r.inbound.Listen, mesh.InboundPort{Bind: at, App: "127.0.0.1:1"})
 		},
 		"a protocol": func(r *rig) {
-			r.inbound.Outbound = append(r.inbound.Outbound, mesh.OutboundPort{Bind: freeAddress(r.t), Host: host, Port: 80, Protocol: "udp"})
+			r.inbound.Outbound = append(r.inbound.Outbound, mesh.OutboundPort{Bind: testport.Loopback(r.t), Host: host, Port: 80, Protocol: "udp"})
 		},
 		"an application": func(r *rig) {
-			r.inbound.Listen = append(r.inbound.Listen, mesh.InboundPort{Bind: freeAddress(r.t), App: "nowhere"})
+			r.inbound.Listen = append(r.inbound.Listen, mesh.InboundPort{Bind: testport.Loopback(r.t), App: "nowhere"})
 		},
 	} {
 		snapshot, inbound := r.snapshot.Clone(), *r.inbound

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/telemetry"
@@ -199,7 +200,7 @@ func TestInboundKnowsItsCallers(t *testing.T) {
 	t.Parallel()
 	app := newOrigin(t, answering(200, "hello"))
 	r := newRig(t, nil)
-	at := freeAddress(t)
+	at := testport.Loopback(t)
 	r.inbound.Listen = []mesh.InboundPort{{Bind: at, App: app.address, Port: 80, Protocol: mesh.HTTP}}
 	r.apply()
 	c := call(t, at)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -76,7 +77,7 @@ func TestProxiedRequestsGoWhereTheySay(t *testing.T) {
 	t.Parallel()
 	a, b := newOrigin(t, answering(200, "a")), newOrigin(t, answering(200, "b"))
 	r := newRig(t, nil)
-	r.inbound.Proxy, r.inbound.Unknown = freeAddress(t), mesh.RegistryOnly
+	r.inbound.Proxy, r.inbound.Unknown = testport.Loopback(t), mesh.RegistryOnly
 	r.open("*.0.0.1", mesh.HTTP, portOf(t, a.address))
 	r.apply()
 	c := call(t, r.inbound.Proxy)
@@ -103,7 +104,7 @@ func TestAnythingMayBeReachedThroughTheProxy(t *testing.T) {
 	t.Parallel()
 	a, b := newOrigin(t, answering(200, "a")), newOrigin(t, answering(200, "b"))
 	r := newRig(t, nil)
-	r.inbound.Proxy, r.inbound.Unknown = freeAddress(t), mesh.PassThrough
+	r.inbound.Proxy, r.inbound.Unknown = testport.Loopback(t), mesh.PassThrough
 	r.apply()
 	c := call(t, r.inbound.Proxy)
 	for _, to := range []struct{ address, body string }{{a.address, "a"}, {b.address, "b"}, {"localhost:" + strconv.Itoa(portOf(t, a.address)), "a"}} {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
@@ -15,7 +16,7 @@ func TestRateLimitsByCaller(t *testing.T) {
 	t.Parallel()
 	app := newOrigin(t, answering(200, "hello"))
 	r := newRig(t, nil)
-	at := freeAddress(t)
+	at := testport.Loopback(t)
 	r.inbound.Listen = []mesh.InboundPort{{Bind: at, App: app.address, Port: 80, Protocol: mesh.HTTP}}
 	r.inbound.Limits = []mesh.RateLimit{{Name: "quota", Requests: 2, Per: time.Hour, Caller: true, Headers: true}}
 	r.apply()

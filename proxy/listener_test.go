@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -19,7 +20,7 @@ func changing(t *testing.T) (r *rig, at string, become func(what string)) {
 	backend, app := newOrigin(t, answering(200, "backend")), newOrigin(t, answering(200, "app"))
 	r = newRig(t, nil)
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {backend.address}})
-	at = freeAddress(t)
+	at = testport.Loopback(t)
 	return r, at, func(what string) {
 		t.Helper()
 		r.inbound.Proxy, r.inbound.Outbound, r.inbound.Listen = "", nil, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/route"
 )
@@ -128,8 +129,8 @@ func TestConnectFailures(t *testing.T) {
 	t.Parallel()
 	live := newOrigin(t, answering(200, "live"))
 	r := newRig(t, nil)
-	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {freeAddress(t), live.address}})
-	dead := r.service("dead", mesh.HTTP, map[string][]string{"v1": {freeAddress(t)}})
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {testport.Loopback(t), live.address}})
+	dead := r.service("dead", mesh.HTTP, map[string][]string{"v1": {testport.Loopback(t)}})
 	none := r.service("none", mesh.HTTP, nil)
 	at, atDead, atNone := r.outbound(host, mesh.HTTP), r.outbound(dead, mesh.HTTP), r.outbound(none, mesh.HTTP)
 	r.apply()

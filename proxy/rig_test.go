@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/route"
 	"meshtest.dev/meshtest/proxy/telemetry"
@@ -97,7 +98,7 @@ func (r *rig) routes(host string, routes ...mesh.Route) {
 
 // outbound adds a listener for a host, and returns its address.
 func (r *rig) outbound(host string, protocol mesh.Protocol) string {
-	bind := freeAddress(r.t)
+	bind := testport.Loopback(r.t)
 	r.inbound.Outbound = append(r.inbound.Outbound, mesh.OutboundPort{Bind: bind, Host: host, Port: 80, Protocol: protocol})
 	return bind
 }
@@ -135,14 +136,6 @@ func (r *rig) evidenceOf(n uint64) (cells []mesh.EvidenceCell, errs []mesh.Evide
 // split is a route to one subset of a host.
 func split(host, subset string) mesh.Route {
 	return mesh.Route{Name: "r", Split: []mesh.Destination{{Host: host, Subset: subset, Port: 80, Weight: 100}}}
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // origin is a scripted upstream: each connection is carried by the script, and all bytes that arrive are recorded.

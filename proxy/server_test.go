@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -308,7 +309,7 @@ func TestTCP(t *testing.T) {
 	})
 	r := newRig(t, nil)
 	at := r.outbound(r.service("database", mesh.TCP, map[string][]string{"v1": {o.address}}), mesh.TCP)
-	inbound := freeAddress(t)
+	inbound := testport.Loopback(t)
 	r.inbound.Listen = []mesh.InboundPort{{Bind: inbound, App: o.address, Port: 80, Protocol: mesh.TCP}}
 	r.apply()
 	for _, address := range []string{at, inbound} {
@@ -343,10 +344,10 @@ func TestInbound(t *testing.T) {
 		}
 	})
 	r := newRig(t, nil)
-	at, dead := freeAddress(t), freeAddress(t)
+	at, dead := testport.Loopback(t), testport.Loopback(t)
 	r.inbound.Listen = []mesh.InboundPort{
 		{Bind: at, App: app.address, Port: 8080, Protocol: mesh.HTTP},
-		{Bind: dead, App: freeAddress(t), Port: 8081, Protocol: mesh.HTTP},
+		{Bind: dead, App: testport.Loopback(t), Port: 8081, Protocol: mesh.HTTP},
 	}
 	r.apply()
 	c := call(t, at)
@@ -371,7 +372,7 @@ func TestHTTPProxy(t *testing.T) {
 	o := newOrigin(t, echoing)
 	r := newRig(t, nil)
 	r.service("backend", mesh.HTTP, map[string][]string{"v1": {o.address}})
-	r.inbound.Proxy = freeAddress(t)
+	r.inbound.Proxy = testport.Loopback(t)
 	r.apply()
 	c := call(t, r.inbound.Proxy)
 	for _, host := range []string{"backend", "backend.default", "backend.default.svc.cluster.local:80"} {

@@ -21,6 +21,7 @@ import (
 
 	"meshtest.dev/meshtest/control"
 	"meshtest.dev/meshtest/control/wire"
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -82,20 +83,12 @@ type world struct {
 	stopControl func()
 }
 
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func newWorld(t *testing.T) (w *world, stop func() (code int)) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sidecar")
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w = &world{t: t, dir: dir, address: free(t), host: mesh.FQDN("backend", mesh.DefaultNamespace)}
+	w = &world{t: t, dir: dir, address: testport.Loopback(t), host: mesh.FQDN("backend", mesh.DefaultNamespace)}
 	path := func(name string) string { return filepath.Join(dir, name) }
 
 	ctx, cancel := context.WithCancel(context.Background())

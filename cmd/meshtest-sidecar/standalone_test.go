@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/internal/testport"
 )
 
 // alonely is a sidecar that runs alone, as a user starts it.
@@ -51,7 +53,7 @@ func (l *lines) String() string {
 // newAlone starts a sidecar with rules, and waits until it listens.
 func newAlone(t *testing.T, rules string, args ...string) *alonely {
 	t.Helper()
-	a := &alonely{t: t, rules: filepath.Join(t.TempDir(), "rules.yaml"), address: free(t), admin: free(t), stderr: &lines{}}
+	a := &alonely{t: t, rules: filepath.Join(t.TempDir(), "rules.yaml"), address: testport.Loopback(t), admin: testport.Loopback(t), stderr: &lines{}}
 	a.args = append([]string{"-f", a.rules, "--listen", a.address, "--admin", a.admin}, args...)
 	a.write(rules)
 	a.start()
@@ -201,9 +203,9 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 		{[]string{"-f", bad, "--check"}, 2, "", []string{"bad.yaml:", "rout", "timeout"}},
 		{[]string{"-f", bad, "--listen", "127.0.0.1:0"}, 2, "", []string{"bad.yaml:"}},
 		{[]string{"-f", good + "x", "--check"}, 2, "", []string{"no such file"}},
-		{[]string{"-f", good, "--listen", free(t), "--host", "nobody"}, 2, "", []string{`no host "nobody"`, "backend.default.svc.cluster.local"}},
-		{[]string{"-f", good, "--listen", free(t), "--gateway", "nobody"}, 2, "", []string{`no gateway "nobody"`}},
-		{[]string{"-f", good, "--listen", free(t), "--gateway", "g", "--host", "h"}, 2, "", []string{"exclude each other"}},
+		{[]string{"-f", good, "--listen", testport.Loopback(t), "--host", "nobody"}, 2, "", []string{`no host "nobody"`, "backend.default.svc.cluster.local"}},
+		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "nobody"}, 2, "", []string{`no gateway "nobody"`}},
+		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "g", "--host", "h"}, 2, "", []string{"exclude each other"}},
 		{[]string{"-f", good, "--listen", "nowhere:x"}, 1, "", []string{"unknown port"}},
 	} {
 		var stdout, stderr bytes.Buffer

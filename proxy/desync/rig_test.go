@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
 )
@@ -46,19 +47,11 @@ func newSidecar(t *testing.T, origin string, protocol mesh.Protocol) *sidecar {
 	set.Services[host] = &mesh.Service{Host: host, Ports: []mesh.Port{{Number: 80, Protocol: protocol}}}
 	set.Endpoints[mesh.HostPort(host, 80)] = &mesh.Endpoints{Host: host, Port: 80, Endpoints: []mesh.Endpoint{{Address: address, Port: port, Workload: "origin-v1"}}}
 	for try := uint64(1); ; try++ {
-		s.at = freeAddress(t)
+		s.at = testport.Loopback(t)
 		set.Inbound[workload.Instance] = &mesh.Inbound{Workload: workload, Seed: 1, Outbound: []mesh.OutboundPort{{Bind: s.at, Host: host, Port: 80, Protocol: mesh.HTTP}}}
 		if err = srv.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: try}, Kind: mesh.KindInbound, Set: set.Clone()}); err == nil {
 			return s
 		}
 		require.Less(t, try, uint64(10), "%v", err) // somebody else may have taken the port meanwhile
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
 	"meshtest.dev/meshtest/proxy/http2"
@@ -52,7 +53,7 @@ func newSidecar(t *testing.T, app string, timeouts proxy.Timeouts) *sidecar {
 
 // configure tells the gateway where to listen, and where to send everything.
 func (g *sidecar) configure(t *testing.T, app string) error {
-	g.plain, g.secure = free(t), free(t)
+	g.plain, g.secure = testport.Loopback(t), testport.Loopback(t)
 	cert := certtest.NewAuthority(t).Issue(t, "127.0.0.1")
 	host, text, err := net.SplitHostPort(app)
 	require.NoError(t, err)
@@ -70,14 +71,6 @@ func (g *sidecar) configure(t *testing.T, app string) error {
 	}
 	s.Inbound[gateway.Instance] = in
 	return g.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: s})
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // application reads a request before it answers; otherwise the sidecar would have refused the rest of the request before it comes.

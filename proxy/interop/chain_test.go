@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
 	"meshtest.dev/meshtest/proxy/telemetry"
@@ -27,7 +28,7 @@ type chain struct {
 // newChain puts two sidecars before an application.
 func newChain(t *testing.T, app string) *chain {
 	t.Helper()
-	c := &chain{address: freeAddress(t), endpoint: freeAddress(t)}
+	c := &chain{address: testport.Loopback(t), endpoint: testport.Loopback(t)}
 	server := workload("server")
 	c.in = start(t, server, func(s *mesh.Snapshot, in *mesh.Inbound) {
 		in.Listen = []mesh.InboundPort{{Bind: c.endpoint, App: app, Port: port, Protocol: mesh.GRPC}}
@@ -78,12 +79,4 @@ func start(t *testing.T, w mesh.Workload, configure func(*mesh.Snapshot, *mesh.I
 	snapshot.Inbound[w.Instance] = in
 	require.NoError(t, srv.Apply(mesh.Update{Generation: mesh.Generation{Epoch: 1, Counter: 1}, Kind: mesh.KindInbound, Set: snapshot}))
 	return sidecar{srv, metrics}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -80,6 +80,17 @@ func (a *alarm) extend(deadline time.Duration) {
 	a.mu.Unlock()
 }
 
+// watch looks after the caller from now on, because nobody reads from him any more.
+func (a *alarm) watch(caller *socket.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.phase == none || a.caller != nil {
+		return
+	}
+	a.caller, a.nextLook = caller, a.clock()+lookInterval
+	a.schedule()
+}
+
 // leave ends the phase, and reports why its wait was ended, if it was. The targets are forgotten; one that was interrupted must be resumed or closed.
 func (a *alarm) leave() cause {
 	a.mu.Lock()

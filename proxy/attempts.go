@@ -376,6 +376,16 @@ func (s *stream) whyStopped() outcomeKind {
 	return stopped
 }
 
+// ranOut reports whether the request was stopped because its whole time is over.
+func (s *stream) ranOut() bool {
+	switch s.c.alarm.why() {
+	case none, callerGone, shuttingDown, linkedFailure:
+		return false
+	}
+	whole, _ := s.limits()
+	return !s.upload.failed.Load() && whole != 0 && s.srv.now() >= whole
+}
+
 // again reports whether the policy wants another attempt, and there may be one.
 func (s *stream) again(o *outcome) bool {
 	policy := s.retry

@@ -79,7 +79,7 @@ func setCookie(c *mesh.HashCookie, value string) string {
 	return cookie + "; HttpOnly"
 }
 
-// report tells the endpoint how an attempt ended, for those who eject it. What was given up by the caller says nothing about it.
+// report tells the endpoint how an attempt ended, for those who eject it. What the caller gave up says nothing about it.
 func (s *stream) report(o *outcome) {
 	var r upstream.Result
 	switch o.kind {
@@ -93,6 +93,11 @@ func (s *stream) report(o *outcome) {
 	case unanswered, garbled, refused:
 		r = upstream.Broken
 	case expired:
+		r = upstream.TimedOut
+	case stopped:
+		if !s.ranOut() {
+			return
+		}
 		r = upstream.TimedOut
 	default:
 		return

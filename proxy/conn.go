@@ -23,7 +23,8 @@ type conn struct {
 	srv   *Server
 	at    place
 	dst   netip.AddrPort // where it was going, if it was captured
-	role  *role          // under the last configuration that it has one in
+	cfg   *config        // the last configuration that it has a role in
+	role  *role          // under that
 	stays bool           // it has one in the present configuration
 	seen  uint64         // serial of the present configuration
 	sock  *socket.Conn
@@ -87,7 +88,7 @@ func (c *conn) arrive(cfg *config) bool {
 }
 
 // resolve finds out what the connection is for under a configuration. It reports false when that is nothing any more: the listener has gone, is for something else, or speaks another protocol now. The
-// connection keeps its role then, and ends with the request in flight.
+// connection keeps its role and the configuration of that then, and ends with the request in flight.
 func (c *conn) resolve(cfg *config) bool {
 	if c.seen == cfg.serial {
 		return c.stays
@@ -96,7 +97,7 @@ func (c *conn) resolve(cfg *config) bool {
 	r := cfg.role(c.at, c.dst)
 	c.stays = r != nil && (c.role == nil || c.role.tcp == r.tcp && (c.role.tls == nil) == (r.tls == nil))
 	if c.stays {
-		c.role = r
+		c.cfg, c.role = cfg, r
 	}
 	return c.stays
 }

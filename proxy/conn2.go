@@ -30,6 +30,11 @@ func (t Timeouts) slowPeer() time.Duration { return t.Stream - t.Stream/10 }
 func (c *conn) carryStream(st *http2.Stream) {
 	one := &conn{srv: c.srv, at: c.at, dst: c.dst, sock: socket.New(st), parent: c, secure: c.secure}
 	one.alarm.init(c.srv.now)
+	if !one.resolve(c.srv.config.Load()) || one.role.tcp { // the listener has gone
+		c.mux.Load().Drain()
+		st.Refuse()
+		return
+	}
 	c.srv.enlist(one)
 	one.carryOne()
 }
@@ -61,10 +66,6 @@ func (c *conn) carryOne() {
 		}
 	})
 	defer c.forgetOnward()
-	if !c.resolve(c.srv.config.Load()) || c.role.tcp {
-		c.parent.mux.Load().Drain() // the listener has gone
-		return
-	}
 	s := streams.Get().(*stream)
 	s.begin(c)
 	c.stream = s

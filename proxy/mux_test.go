@@ -84,7 +84,7 @@ func TestHTTP2IsToldWhy(t *testing.T) {
 func TestHTTP2Drains(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	r, _, at := simple(t, func(k *talk) {
+	r, o, at := simple(t, func(k *talk) {
 		for {
 			if req, _ := k.request(); req == nil {
 				return
@@ -99,7 +99,7 @@ func TestHTTP2Drains(t *testing.T) {
 		_, body := get(t, client, "http://"+at)
 		got <- body
 	}()
-	require.Eventually(t, func() bool { return r.srv.connections() == 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(o.bytes(), "\r\n\r\n") }, patience, time.Millisecond)
 	r.stop()
 	require.Eventually(t, func() bool { return r.srv.draining.Load() }, patience, time.Millisecond)
 	close(release)

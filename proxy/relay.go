@@ -97,7 +97,7 @@ const (
 // relay writes what is in out, and the body behind it, window by window.
 func (s *stream) relay(conn *upstream.Conn, unchunk bool) side {
 	s.trying.Store(0)
-	s.c.alarm.enter(streaming, s.until(s.present, 0), nil, conn, s.c.sock)
+	s.c.alarm.enter(streaming, s.until(s.present, 0), s.watchedUnless(s.upload.running && !s.upload.taken.Load()), conn, s.c.sock)
 	if !s.takeWindow(unchunk) {
 		return theUpstream
 	}
@@ -160,9 +160,7 @@ func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
 		s.lostByUs()
 	case why == streaming:
 		s.cutOff()
-	case why == linkedFailure:
-		s.lost(reasonCallerGone, FlagDownstreamTerminated)
-	case failed == theCaller:
+	case why == callerGone, why == linkedFailure, failed == theCaller:
 		s.lost(reasonCallerGone, FlagDownstreamTerminated)
 	default:
 		s.lost(reasonUpstreamCut, FlagUpstreamTermination)

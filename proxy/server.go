@@ -34,7 +34,8 @@ type Server struct {
 	accepting sync.WaitGroup
 	carrying  sync.WaitGroup
 	mu        sync.Mutex
-	conns     map[*conn]struct{}
+	conns     map[*conn]struct{} // and streams of them
+	admitted  int                // connections
 }
 
 // New returns a server without configuration. It starts nothing.
@@ -199,7 +200,7 @@ func (s *Server) each(do func(*conn)) {
 func (s *Server) connections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return s.admitted
 }
 
 // enlist takes in a stream of a connection that was admitted.
@@ -213,9 +214,10 @@ func (s *Server) enlist(c *conn) {
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.opts.MaxConnections {
+	if s.admitted >= s.opts.MaxConnections {
 		return false
 	}
+	s.admitted++
 	s.conns[c] = struct{}{}
 	return true
 }
@@ -224,4 +226,7 @@ func (s *Server) dismiss(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	if c.parent == nil {
+		s.admitted--
+	}
 }

@@ -172,9 +172,8 @@ func (s *stream) serve() bool {
 	if !asked {
 		return false
 	}
-	s.cfg = s.srv.config.Load()
-	stays := s.c.resolve(s.cfg)
-	s.role = s.c.role
+	stays := s.c.resolve(s.srv.config.Load())
+	s.cfg, s.role = s.c.cfg, s.c.role
 	s.keep = wrong == nil && s.req.KeepAlive && stays && s.c.parent == nil
 	s.grpc = wrong == nil && isGRPC(&s.req)
 	s.identify()

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"sync"
 
 	"meshtest.dev/meshtest/proxy/http1"
@@ -176,9 +175,6 @@ func (s *stream) moved(told telemetry.Connections, sent, received int) {
 	s.extend(s.srv.opts.Timeouts.Tunnel)
 }
 
-// bulk is how many bytes are moved at once, in the kernel, after a read that took all that a buffer holds.
-const bulk = 1 << 20
-
 // carryBytes carries one direction of a tunnel to its end, beginning with what has arrived already. When it breaks, the other direction ends too.
 func (s *stream) carryBytes(arrived *inbox, to, from *socket.Conn, moved func(int)) {
 	for {
@@ -189,13 +185,9 @@ func (s *stream) carryBytes(arrived *inbox, to, from *socket.Conn, moved func(in
 		arrived.release()
 		moved(n)
 		err := error(nil)
-		for n >= socket.BufferSize && err == nil {
-			var passed int64
-			passed, err = from.Pass(to, bulk)
-			moved(int(passed))
-			if err == nil && passed < bulk {
-				err = io.EOF
-			}
+		for n >= socket.BufferSize && err == nil { // there is much: what has come already is moved in the kernel
+			n, err = from.Pass(to, from.Waiting())
+			moved(n)
 		}
 		if err == nil {
 			err = arrived.fill(from)

@@ -66,6 +66,7 @@ func (s *stream) carryUp() {
 	}
 	u.finished.Store(int64(max(s.srv.now(), 1)))
 	s.extend(0)
+	s.c.alarm.watch(s.c.sock)
 }
 
 // carryWindow carries what has arrived, or else what arrives next. It reports false when that is not possible any more.

@@ -46,6 +46,8 @@ const (
 type look struct {
 	presence Presence
 	try      func(fd uintptr)
+	waiting  int
+	count    func(fd uintptr)
 }
 
 // looker is a connection that knows by itself whether the other side is there, aborter one that knows how to break, waiter one that can wait without a buffer.
@@ -68,6 +70,7 @@ func New(c net.Conn) *Conn {
 			conn.in.try = conn.tryRead
 			conn.out.try = conn.tryWrite
 			conn.see.try = conn.tryLook
+			conn.see.count = conn.tryCount
 		}
 	}
 	return conn
@@ -261,17 +264,29 @@ func (c *Conn) Abort() {
 	_ = c.net.Close()
 }
 
-// Pass moves up to limit bytes to another connection, in the kernel where both allow that, and waits for all of them or the end of the stream: fewer than limit without an error is
+// Waiting is how many bytes have arrived that can be passed on in the kernel. Where that is not known, and with TLS, there are none.
+func (c *Conn) Waiting() int {
+	if c.secure != nil || c.raw == nil || c.raw.Control(c.see.count) != nil {
+		return 0
+	}
+	return c.see.waiting
+}
+
+// Pass moves limit bytes to another connection, in the kernel where both allow that, and waits for all of them or the end of the stream: fewer than limit without an error is
 // the end. What is moved is passed on as it comes.
-func (c *Conn) Pass(to *Conn, limit int64) (n int64, err error) {
+func (c *Conn) Pass(to *Conn, limit int) (n int, err error) {
+	if limit == 0 {
+		return 0, nil
+	}
 	if c.secure != nil || to.secure != nil {
 		return c.copy(to, limit)
 	}
-	return io.Copy(to.net, &io.LimitedReader{R: c.net, N: limit})
+	moved, err := io.Copy(to.net, &io.LimitedReader{R: c.net, N: int64(limit)})
+	return int(moved), err
 }
 
 // copy is Pass by hand.
-func (c *Conn) copy(to *Conn, limit int64) (n int64, err error) {
+func (c *Conn) copy(to *Conn, limit int) (n int, err error) {
 	b := Borrow()
 	defer Return(b)
 	for n < limit {
@@ -283,7 +298,7 @@ func (c *Conn) copy(to *Conn, limit int64) (n int64, err error) {
 			return n, err
 		}
 		written, err := to.Write(b[:read])
-		n += int64(written)
+		n += written
 		if err != nil {
 			return n, err
 		}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 const rawSupported = true
@@ -89,5 +91,14 @@ func (c *Conn) tryLook(fd uintptr) {
 		c.see.presence = Gone
 	default:
 		c.see.presence = Ready
+	}
+}
+
+// tryCount asks how much has arrived.
+func (c *Conn) tryCount(fd uintptr) {
+	n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	c.see.waiting = n
+	if err != nil {
+		c.see.waiting = 0
 	}
 }

@@ -17,6 +17,7 @@
 //   - A stream is all the memory of a request in flight, and is lent to a connection for one request; an idle connection holds a goroutine and little else.
 //   - A wait is ended by interrupting what it waits on, from an alarm whose timer moves only when a deadline comes earlier than any before: no deadline call per request.
 //   - A caller who closes while he waits for an answer has gone, half-closed or not, as for Envoy: the upstream's work is given up within a quarter of a second.
+//   - What the codec refuses was answered, so it is counted, logged and traced like any request; who leaves before his head is whole asked for nothing.
 //   - Small bodies are sent with their head, and kept for retries up to 64 KiB; what is longer is streamed and sent once.
 //   - A kept connection that dies before it answered an idempotent request is replaced without counting as an attempt. Each is looked at before it is used again: what an upstream said unasked would be somebody else's answer.
 //   - An answer that cannot be completed ends the connection, so that it does not look whole.

@@ -226,6 +226,9 @@ func (s *stream) connect(want upstream.Want) (*upstream.Conn, outcome) {
 	why := s.c.settle()
 	s.look()
 	switch {
+	case err == nil && why == none && s.comesBack(conn):
+		s.chosen.Pool.Discard(conn)
+		return nil, outcome{kind: nowhere, status: 502, reason: ReasonLoop, flags: FlagNoCluster}
 	case err == nil && why == none:
 		return conn, outcome{}
 	case err == nil:

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -143,4 +144,30 @@ func TestCapturedRequestsGoWhereTheyWereGoing(t *testing.T) {
 	status, _, reason := c.ask("api.example.net")
 	require.Equal(t, 502, status)
 	require.Equal(t, ReasonUnknownHost, reason)
+}
+
+// A request that would come back to the sidecar, under whatever name, is not sent.
+func TestNothingIsSentToTheSidecarItself(t *testing.T) {
+	t.Parallel()
+	for name, bind := range map[string]string{"one address": "127.0.0.1:", "all addresses": "0.0.0.0:", "all of both families": "[::]:"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, nil)
+			_, port, err := net.SplitHostPort(testport.Loopback(t))
+			require.NoError(t, err)
+			r.inbound.Proxy, r.inbound.Unknown = bind+port, mesh.PassThrough
+			r.apply()
+			for _, method := range []string{"GET", "CONNECT"} {
+				c := call(t, "127.0.0.1:"+port)
+				target := "http://localhost:" + port + "/"
+				if method == "CONNECT" {
+					target = "localhost:" + port
+				}
+				c.say(method + " " + target + " HTTP/1.1\r\nHost: localhost:" + port + "\r\n\r\n")
+				resp, _ := c.reply("GET")
+				require.Equal(t, 502, resp.StatusCode)
+				require.Equal(t, ReasonLoop, resp.Header.Get(mesh.HeaderReason))
+			}
+		})
+	}
 }

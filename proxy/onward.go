@@ -2,12 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"net"
 	"net/netip"
 	"strconv"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
 	"meshtest.dev/meshtest/proxy/route"
+	"meshtest.dev/meshtest/proxy/upstream"
 )
 
 // onward is where requests go whose destination has no endpoints: outside the mesh, by the address that the connection was going to, or else by what a request says. A connection has it to itself.
@@ -107,6 +109,21 @@ func (s *stream) goOn() {
 	default:
 		s.carryOn()
 	}
+}
+
+// comesBack reports whether a connection to where the mesh knows nothing leads to a listener of this sidecar, where every request would become another.
+func (s *stream) comesBack(conn *upstream.Conn) bool {
+	if o := s.c.onward; o == nil || o.destination != s.dest {
+		return false
+	}
+	to, ok := conn.RemoteAddr().(*net.TCPAddr)
+	from, also := conn.LocalAddr().(*net.TCPAddr)
+	if !ok || !also {
+		return false
+	}
+	port := strconv.Itoa(to.Port)
+	everywhere := s.cfg.roles[":"+port] != nil || s.cfg.roles["0.0.0.0:"+port] != nil || s.cfg.roles["[::]:"+port] != nil
+	return s.cfg.roles[to.String()] != nil || everywhere && from.IP.Equal(to.IP) // who calls himself has one address
 }
 
 // forgetOnward closes what the connection had to itself.

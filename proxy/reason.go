@@ -7,6 +7,7 @@ import "meshtest.dev/meshtest/proxy/ratelimit"
 const (
 	ReasonNoRoute         = "no_route"                     // 404 NR: no rule of the host takes the request
 	ReasonUnknownHost     = "unknown_host"                 // 502 NC: nothing is known by that authority, and only what is known may be reached
+	ReasonLoop            = "loop"                         // 502 NC: where it was going, under whatever name, is this sidecar itself
 	ReasonNoDestination   = "no_destination"               // 503 NC: the rule leads to a host or subset that does not exist
 	ReasonNoHealthy       = "no_healthy_upstream"          // 503 UH: no endpoint of the destination is healthy
 	ReasonConnectFailure  = "connect_failure"              // 503 UF: the endpoint refused the connection

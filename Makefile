@@ -42,6 +42,7 @@ generate: ## make the JSON Schema and the wire protocol's code anew
 	$(GO) generate ./...
 
 bench: build ## measure on this machine what the README and the design notes claim
+	$(GO) run ./bench/proxy
 	$(GO) run ./bench/startup
 	$(GO) run ./bench/harddown
 	$(GO) run ./bench/verdicts

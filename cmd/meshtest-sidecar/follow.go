@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"meshtest.dev/meshtest/mesh"
 )
@@ -53,15 +54,20 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 // look describes files and folders so that any change shows.
 func look(paths, files []string) string {
 	var b strings.Builder
-	for _, path := range append(slices.Clone(paths), files...) {
+	for _, path := range paths {
 		fmt.Fprintf(&b, "%s %s\n", path, describe(path))
+	}
+	for _, path := range files {
+		if !slices.Contains(paths, path) {
+			fmt.Fprintf(&b, "%s %s\n", path, describe(path))
+		}
 	}
 	return b.String()
 }
 
 // maxHashed is the size up to which a file's content is looked at too: two writes within one tick of the file system's clock may leave the same size and time behind. Greater files are told apart by
 // size, time and, since whoever writes those in one step renames, by being another file.
-const maxHashed = 256 << 10
+const maxHashed = 64 << 10
 
 // describe describes a file or folder. What is neither, as a pipe, can be read only once, and stays as it is.
 func describe(path string) string {
@@ -89,9 +95,9 @@ func digest(path string) string {
 		return err.Error()
 	}
 	defer f.Close()
-	h := sha256.New()
+	h := xxhash.New()
 	if _, err := io.Copy(h, io.LimitReader(f, maxHashed+1)); err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("%x", h.Sum(nil))
+	return fmt.Sprintf("%x", h.Sum64())
 }

@@ -82,10 +82,13 @@ func (m *Mesh) awaitWhole(ctx context.Context, pods []*corev1.Pod) (mesh.Generat
 	}
 }
 
-// lacks says which instances a configuration does not know.
+// lacks says which instances a configuration does not know. What is outside and not opened by any rule is not known on purpose; what is opened has a service from the beginning.
 func (m *Mesh) lacks(s *mesh.Snapshot) error {
 	want := map[string]int{}
 	for _, a := range m.applications {
+		if a.External && s.Services[a.Host] == nil {
+			continue
+		}
 		want[mesh.HostPort(a.Host, a.Port)] += int(a.replicas)
 	}
 	var lacking []string

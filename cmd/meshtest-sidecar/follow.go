@@ -24,6 +24,7 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 	ticker := time.NewTicker(followInterval)
 	defer ticker.Stop()
 	served, last := first.snapshot, first
+	last.snapshot = nil // it is in memory once
 	for n := uint64(2); ; {
 		select {
 		case <-ctx.Done():
@@ -36,10 +37,12 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 		var err error
 		if last, err = r.load(last.files); err == nil {
 			next := last.snapshot.Keep(served)
+			last.snapshot = nil
 			if err = r.server.Replace(next, mesh.Generation{Epoch: 1, Counter: n}); err == nil {
 				served = next
 			}
 		}
+		r.memory.note()
 		if err != nil {
 			rejected.Inc()
 			r.log.Error("the rules stay as they were", "error", err)

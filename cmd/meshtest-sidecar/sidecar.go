@@ -34,6 +34,7 @@ type sidecar struct {
 	allow    func(token string) bool                // who may lease faults and hear evidence
 	direct   net.Listener                           // where
 	sites    []site
+	memory   *memory
 }
 
 // site is a listener that answers questions by HTTP.
@@ -46,7 +47,7 @@ type site struct {
 // newSidecar makes the parts. It opens nothing and starts nothing.
 func newSidecar(o proxy.Options, log *slog.Logger) *sidecar {
 	instance := o.Workload.Instance
-	s := &sidecar{log: log, faults: filter.New(instance, filter.BootClock)}
+	s := &sidecar{log: log, faults: filter.New(instance, filter.BootClock), memory: newMemory()}
 	s.evidence = telemetry.NewEvidence(telemetry.EvidenceOptions{Instance: instance, Heartbeat: heartbeat})
 	o.Counters = &telemetry.Counters{}
 	s.spans = zipkin.NewBuffer(waitingSpans, o.Counters)
@@ -93,6 +94,7 @@ func (s *sidecar) run(ctx context.Context) error {
 	tell.Go(func() { s.evidence.Run(telling) })
 	carry.Go(func() { failed(s.follow(carrying)) })
 	carry.Go(func() { failed(s.server.Run(carrying)) })
+	carry.Go(func() { s.memory.run(carrying) })
 
 	<-carrying.Done()
 	s.log.Info("stopping", "reason", context.Cause(carrying).Error())
@@ -110,7 +112,7 @@ func (s *sidecar) run(ctx context.Context) error {
 
 // follow carries out what the control plane says until ctx ends. When there is no talking to it any more, the last configuration stays; without any, the sidecar is of no use.
 func (s *sidecar) follow(ctx context.Context) error {
-	err := s.obey(ctx, obeyed(s.server))
+	err := s.obey(ctx, thrifty{obeyed(s.server), s.memory})
 	if err != nil && s.server.Ready() {
 		s.log.Error("the configuration stays as it is for good", "error", err)
 		return nil

@@ -128,7 +128,8 @@ func serveStandalone(ctx context.Context, args []string, stdout, stderr io.Write
 		sites = append(sites, site{"admin", l, guarded(server.Admin(level), func(string) bool { return true })})
 	}
 	log.Info("serving", "rules", first.files, "listen", o.listen, "admin", o.admin, "version", version.String())
-	r := alone{standalone: o, server: server, access: access, spans: spans, counters: counters, sites: sites, log: log}
+	r := alone{standalone: o, server: server, access: access, spans: spans, counters: counters, sites: sites, log: log, memory: newMemory()}
+	r.memory.note() // the rules were read
 	return r.run(ctx, first, stdout)
 }
 
@@ -157,6 +158,7 @@ type alone struct {
 	counters *telemetry.Counters
 	sites    []site
 	log      *slog.Logger
+	memory   *memory
 }
 
 // run serves until ctx ends, and returns when nothing is left.
@@ -180,6 +182,7 @@ func (r *alone) run(ctx context.Context, first *loaded, stdout io.Writer) error 
 		last.Go(func() { r.spans.Run(telling) })
 	}
 	all.Go(func() { r.follow(serving, first) })
+	all.Go(func() { r.memory.run(serving) })
 	err := r.server.Run(serving)
 	all.Wait()
 	stop()

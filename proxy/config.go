@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy/http1"
@@ -24,8 +23,8 @@ type config struct {
 	router         *route.Router    // nil without inbound
 	inbound        *mesh.Inbound    // nil: nothing to listen on yet
 	roles          map[string]*role // of listeners, by address
-	groups         map[groupKey]*group
-	destinations   map[*route.Arm]*destination
+	clusters       map[clusterKey]*cluster
+	leads          map[*route.Arm]*lead
 	captured       *captured // nil: nothing is
 	peer           string    // who we are, as upstreams are told
 	limiter        *ratelimit.Limiter
@@ -84,31 +83,6 @@ type role struct {
 	captured *captured // of connections that the kernel redirected, and of an http_proxy through which anything may be reached
 }
 
-// groupKey names a group of endpoints.
-type groupKey struct{ endpoints, subset string }
-
-// group is a group with what it was made of, to know when it still holds.
-type group struct {
-	*upstream.Group
-	service   *mesh.Service
-	endpoints *mesh.Endpoints
-	metrics   []handles // by endpoint; resolved when the first request comes, since most edges have no traffic
-	nobody    handles   // for requests that got no endpoint
-}
-
-// handles are the metrics of requests, by kind.
-type handles [numKinds]atomic.Pointer[telemetry.Requests]
-
-// numKinds is how many kinds of requests metrics tell apart: HTTP and gRPC.
-const numKinds = 2
-
-// destination is where an arm of a split leads, with what is remembered of the requests that go there.
-type destination struct {
-	arm   *route.Arm // nil: the workload's own application
-	group *group     // nil: there is no such destination
-	*records
-}
-
 // compiler makes a config of a snapshot.
 type compiler struct {
 	srv  *Server
@@ -122,7 +96,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 	s.compiled++
 	c := &compiler{srv: s, prev: prev, next: &config{
 		serial: s.compiled, generation: generation, generationText: generation.String(), snapshot: snapshot, inbound: snapshot.Inbound[s.opts.Workload.Instance],
-		roles: map[string]*role{}, groups: map[groupKey]*group{}, destinations: map[*route.Arm]*destination{},
+		roles: map[string]*role{}, clusters: map[clusterKey]*cluster{}, leads: map[*route.Arm]*lead{},
 	}}
 	if err := c.routes(); err != nil {
 		return nil, err
@@ -190,11 +164,11 @@ func (c *compiler) rule(table *route.Table, r *route.Rule) {
 		arm := &r.Arms[i]
 		c.edits(where+": request headers", arm.Request)
 		c.edits(where+": response headers", arm.Response)
-		c.next.destinations[arm] = c.destination(r, arm)
+		c.next.leads[arm] = c.lead(r, arm)
 	}
 	for i := range r.Mirrors {
 		arm := &r.Mirrors[i].Arm
-		c.next.destinations[arm] = c.destination(r, arm)
+		c.next.leads[arm] = c.lead(r, arm)
 	}
 }
 
@@ -206,67 +180,6 @@ func (c *compiler) edits(where string, edits []route.Edit) {
 			c.errs = append(c.errs, fmt.Errorf("%s: %q may not be changed to %q by a route", where, e.Name, e.Value))
 		}
 	}
-}
-
-func (c *compiler) destination(r *route.Rule, arm *route.Arm) *destination {
-	if c.prev != nil {
-		if had := c.prev.destinations[arm]; had != nil && had.group == c.group(arm) {
-			return had
-		}
-	}
-	d := &destination{arm: arm, group: c.group(arm)}
-	d.records = c.srv.newRecords(arm.Edge, r.Name, arm.Share)
-	return d
-}
-
-// group finds or makes the group of an arm; nil when the arm leads nowhere.
-func (c *compiler) group(arm *route.Arm) *group {
-	service, endpoints := c.next.snapshot.Services[arm.Host], c.next.snapshot.Endpoints[arm.Endpoints]
-	if arm.Missing != "" || endpoints == nil {
-		return nil
-	}
-	key := groupKey{arm.Endpoints, arm.Destination.Subset}
-	if g := c.next.groups[key]; g != nil {
-		return g
-	}
-	if c.prev != nil {
-		if g := c.prev.groups[key]; g != nil && g.service == service && g.endpoints == endpoints {
-			c.next.groups[key] = g
-			return g
-		}
-	}
-	policy, own := policyOf(service, arm.Destination.Subset)
-	made, err := c.srv.pools.NewGroup(upstream.Destination{
-		Name: arm.Endpoints, Host: arm.Host, Subset: own, Protocol: protocolOf(service, endpoints.Port),
-		Endpoints: endpoints.Endpoints, Labels: arm.Labels, Policy: policy,
-	})
-	if err != nil {
-		c.errs = append(c.errs, err)
-		return nil
-	}
-	g := &group{Group: made, service: service, endpoints: endpoints, metrics: make([]handles, len(made.Endpoints))}
-	c.next.groups[key] = g
-	return g
-}
-
-// policyOf is the traffic policy of a subset, and the subset's name if that is its own: it overrides the service's as a whole.
-func policyOf(service *mesh.Service, subset string) (policy mesh.TrafficPolicy, own string) {
-	for _, s := range service.Subsets {
-		if s.Name == subset && s.Traffic != nil {
-			return *s.Traffic, subset
-		}
-	}
-	return service.Traffic, ""
-}
-
-// protocolOf is the protocol of a service's port.
-func protocolOf(service *mesh.Service, port int) mesh.Protocol {
-	for _, p := range service.Ports {
-		if p.Number == port {
-			return p.Protocol
-		}
-	}
-	return mesh.HTTP
 }
 
 func (c *compiler) listeners(in *mesh.Inbound) {
@@ -367,37 +280,4 @@ func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 		c.captureInbound(app.Port, r, l.Protocol)
 	}
 	return r
-}
-
-// upstreams lists the groups of endpoints that the configuration sends requests to.
-func (c *config) upstreams() []*upstream.Group {
-	all := make([]*upstream.Group, 0, len(c.groups))
-	for _, g := range c.groups {
-		all = append(all, g.Group)
-	}
-	return all
-}
-
-// pools lists the pools that the configuration uses.
-func (c *config) pools() map[*upstream.Pool]bool {
-	used := map[*upstream.Pool]bool{}
-	add := func(g *group) {
-		for _, e := range g.Endpoints {
-			used[e.Pool] = true
-		}
-	}
-	for _, g := range c.groups {
-		add(g)
-	}
-	for _, r := range c.roles {
-		if r.app != nil {
-			add(r.app.group)
-		}
-	}
-	if c.captured != nil {
-		for _, r := range c.captured.inbound {
-			add(r.app.group)
-		}
-	}
-	return used
 }

@@ -89,7 +89,7 @@ func (s *stream) mirror(rule *route.Rule) {
 			continue
 		}
 		all := &s.srv.mirrors
-		to := s.cfg.destinations[&m.Arm]
+		to := s.srv.destination(s.cfg, &m.Arm)
 		if to.group == nil || !s.body.Done() || s.req.Upgrade {
 			s.srv.count.copies.with("skipped", m.Arm.Edge.To, m.Arm.Version).Inc()
 			continue

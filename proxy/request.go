@@ -163,7 +163,7 @@ func (s *stream) route(table *route.Table) {
 func (s *stream) split(rule *route.Rule) {
 	seed := s.seed()
 	arm := &rule.Arms[rule.Choose(seed, &s.req, s.key)]
-	s.dest = s.cfg.destinations[arm]
+	s.dest = s.srv.destination(s.cfg, arm)
 	switch {
 	case arm.Refuse != 0 && arm.Missing == "":
 		s.local(arm.Refuse, ReasonRefusedByRoute, 0)

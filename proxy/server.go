@@ -27,6 +27,7 @@ type Server struct {
 	draining atomic.Bool
 
 	applying  sync.Mutex           // one Apply at a time
+	making    sync.Mutex           // one group at a time, and none while it is found out which are in use
 	compiled  uint64               // how many configurations were
 	listeners map[string]*listener // by address
 	stopped   bool
@@ -110,14 +111,6 @@ func (s *Server) put(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Snapsh
 	s.unbind(next)
 	s.retain(next)
 	return nil
-}
-
-// retain keeps the connections that a configuration uses.
-func (s *Server) retain(c *config) {
-	used := c.pools()
-	s.pools.Retain(used)
-	s.apps.Retain(used)
-	s.pools.Follow(c.upstreams())
 }
 
 // Generation is that of the last update that was applied.

@@ -112,7 +112,7 @@ func (s *stream) routeTCP(table *route.Table) (refused string) {
 		return ReasonNoDestination
 	}
 	arm := &rule.Arms[rule.Choose(s.seed(), nil, s.key)]
-	s.dest = s.cfg.destinations[arm]
+	s.dest = s.srv.destination(s.cfg, arm)
 	if s.dest.group == nil {
 		return ReasonNoDestination
 	}

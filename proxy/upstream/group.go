@@ -54,6 +54,12 @@ type Destination struct {
 	Policy    mesh.TrafficPolicy
 }
 
+// Plain reports whether a policy asks for nothing before there are requests, and has nothing that could be wrong: a group by it may as well be made when the first request comes.
+func Plain(p mesh.TrafficPolicy) bool {
+	_, known := balancers[p.Balancer]
+	return known && p.Hash == nil && p.Warmup == nil && p.Outlier == nil && p.HealthCheck == nil && p.TLS == nil
+}
+
 // NewGroup makes a group. What is remembered of its endpoints is by the destination's Name, Subset and Labels, as every subset is a cluster of its own in Envoy.
 func (ps *Pools) NewGroup(d Destination) (*Group, error) {
 	policy := d.Policy

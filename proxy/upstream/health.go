@@ -136,6 +136,14 @@ func (h *health) follow(groups []*Group) {
 	}
 }
 
+// join makes a group one of those in force, see [Pools.Join].
+func (h *health) join(g *Group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rosters[g.roster.name] = g.roster
+	g.roster.follow(append(slices.Clone(g.roster.groups), g), h)
+}
+
 // follow makes the groups those of the destination that are in force.
 func (r *roster) follow(groups []*Group, h *health) {
 	r.mu.Lock()

@@ -192,6 +192,16 @@ func (ps *Pools) Follow(groups []*Group) {
 	ps.forget()
 }
 
+// Join makes a group one of those in force, beside those that are (see Follow).
+func (ps *Pools) Join(g *Group) { ps.health.join(g) }
+
+// Knows reports whether something is remembered of a destination, by its Name: there were groups of it, and one is in force or has something yet.
+func (ps *Pools) Knows(name string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.loads[name] != nil
+}
+
 // forget lets go of destinations that are gone and have nothing any more. The lock is held.
 func (ps *Pools) forget() {
 	maps.DeleteFunc(ps.accounts, func(_ string, a *account) bool { return a.gone && !a.busy() })

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 
 	"meshtest.dev/meshtest/control/wire/pb"
@@ -87,12 +88,12 @@ func NewResource(name string, value any) (*pb.Resource, error) {
 	return &pb.Resource{Name: name, Version: hex.EncodeToString(digest[:8]), Body: body}, nil
 }
 
-// DecodeUpdate reads an update strictly. The error names the resource and the field that are not understood.
+// DecodeUpdate reads an update strictly. The error names the resource and the field that are not understood. What is equal in its resources is in memory once.
 func DecodeUpdate(u *pb.Update) (mesh.Update, error) {
 	kind := mesh.Kind(u.GetKind())
-	set := mesh.NewSnapshot()
+	set, common := mesh.NewSnapshot(), mesh.NewSharing()
 	for _, r := range u.GetResources() {
-		if err := decodeResource(kind, r, set); err != nil {
+		if err := decodeResource(kind, r, set, common); err != nil {
 			return mesh.Update{}, fmt.Errorf("%s %s: %w", kind, r.GetName(), err)
 		}
 	}
@@ -102,22 +103,22 @@ func DecodeUpdate(u *pb.Update) (mesh.Update, error) {
 	return mesh.Update{Generation: fromGeneration(u.GetGeneration()), Kind: kind, Set: set, Removed: u.GetRemoved()}, nil
 }
 
-func decodeResource(kind mesh.Kind, r *pb.Resource, into *mesh.Snapshot) error {
+func decodeResource(kind mesh.Kind, r *pb.Resource, into *mesh.Snapshot, common *mesh.Sharing) error {
 	switch kind {
 	case mesh.KindService:
-		return decodeInto(r, into.Services)
+		return decodeInto(r, into.Services, common)
 	case mesh.KindEndpoints:
-		return decodeInto(r, into.Endpoints)
+		return decodeInto(r, into.Endpoints, common)
 	case mesh.KindRouteTable:
-		return decodeInto(r, into.Routes)
+		return decodeInto(r, into.Routes, common)
 	case mesh.KindInbound:
-		return decodeInto(r, into.Inbound)
+		return decodeInto(r, into.Inbound, common)
 	default:
 		return knownKind(kind)
 	}
 }
 
-func decodeInto[T any](r *pb.Resource, into map[string]*T) error {
+func decodeInto[T any](r *pb.Resource, into map[string]*T, common *mesh.Sharing) error {
 	value := new(T)
 	if err := Decode(r.GetBody(), value); err != nil {
 		return err
@@ -125,6 +126,11 @@ func decodeInto[T any](r *pb.Resource, into map[string]*T) error {
 	if got := Name(value); got != r.GetName() {
 		return fmt.Errorf("the body is of %q", got)
 	}
+	common.Know(r.GetName())
+	if host, _, err := net.SplitHostPort(r.GetName()); err == nil {
+		common.Know(host)
+	}
+	common.Share(value)
 	into[r.GetName()] = value
 	return nil
 }

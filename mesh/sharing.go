@@ -3,12 +3,34 @@ package mesh
 import (
 	"hash/maphash"
 	"math"
+	"net"
 	"reflect"
+	"strings"
 )
 
-// Sharing lets resources have in common what is equal in them: strings, maps, and what pointers lead to. Resources that were decoded one by one repeat the same host, labels and retries thousands of
-// times; shared, a large configuration takes half the memory. What it was given is kept for as long as the Sharing is.
-type Sharing struct {
+// Shared returns an equal snapshot that has nothing in common with s but the resources' names, and whose resources have in common what is equal in them: strings, maps, and what pointers lead to.
+// Resources that were decoded one by one repeat the same hosts, labels and retries thousands of times, among what decoding left behind; shared, a large configuration takes half the memory.
+func (s *Snapshot) Shared() *Snapshot {
+	all := &sharing{seed: maphash.MakeSeed(), strings: map[string]string{}, values: map[sharedKey]reflect.Value{}}
+	return &Snapshot{
+		Services: shared(all, s.Services), Endpoints: shared(all, s.Endpoints), Routes: shared(all, s.Routes), Inbound: shared(all, s.Inbound),
+	}
+}
+
+func shared[R any](s *sharing, resources map[string]*R) map[string]*R {
+	made := make(map[string]*R, len(resources))
+	for name, r := range resources {
+		s.know(name)
+		one := new(R)
+		*one = *r
+		s.share(reflect.ValueOf(one).Elem())
+		made[name] = one
+	}
+	return made
+}
+
+// sharing is what has been found so far.
+type sharing struct {
 	seed    maphash.Seed
 	strings map[string]string
 	values  map[sharedKey]reflect.Value // maps and pointers
@@ -19,43 +41,27 @@ type sharedKey struct {
 	hash uint64
 }
 
-// NewSharing returns a Sharing that knows nothing yet.
-func NewSharing() *Sharing {
-	return &Sharing{seed: maphash.MakeSeed(), strings: map[string]string{}, values: map[sharedKey]reflect.Value{}}
-}
-
-// Know makes a string, which is in memory anyway, the one that is shared, unless there is one.
-func (s *Sharing) Know(text string) { s.text(text) }
-
-// Share changes what a resource, or anything else of this package, is made of; what it says stays the same. It is given by a pointer, and nobody else may use it yet.
-func (s *Sharing) Share(resource any) { s.share(reflect.ValueOf(resource).Elem()) }
-
-// Share lets the resources have in common what is equal in them, see [Sharing]. Nobody else may use them yet.
-func (s *Snapshot) Share() {
-	all := NewSharing()
-	shareAll(all, s.Services)
-	shareAll(all, s.Endpoints)
-	shareAll(all, s.Routes)
-	shareAll(all, s.Inbound)
-}
-
-func shareAll[R any](s *Sharing, resources map[string]*R) {
-	for name, r := range resources {
-		s.Know(name)
-		s.Share(r)
+// know makes the name of a resource, and the host in it, strings that are shared: they are in memory anyway.
+func (s *sharing) know(name string) {
+	host, _, _ := net.SplitHostPort(name) // of a service or a workload there is none, and then nothing is known
+	for _, text := range []string{name, host} {
+		if _, known := s.strings[text]; !known {
+			s.strings[text] = text
+		}
 	}
 }
 
-func (s *Sharing) text(text string) string {
-	if had, ok := s.strings[text]; ok {
-		return had
+func (s *sharing) text(text string) string {
+	had, known := s.strings[text]
+	if !known {
+		had = strings.Clone(text)
+		s.strings[had] = had
 	}
-	s.strings[text] = text
-	return text
+	return had
 }
 
-// share shares a variable.
-func (s *Sharing) share(v reflect.Value) {
+// share lets a variable, which is a copy, lead to nothing but what is shared, and copies of its own.
+func (s *sharing) share(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(s.text(v.String()))
@@ -64,6 +70,12 @@ func (s *Sharing) share(v reflect.Value) {
 			s.share(v.Field(i))
 		}
 	case reflect.Slice:
+		if v.IsNil() {
+			return
+		}
+		made := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		reflect.Copy(made, v)
+		v.Set(made)
 		if isScalar(v.Type().Elem().Kind()) {
 			return
 		}
@@ -77,29 +89,38 @@ func (s *Sharing) share(v reflect.Value) {
 	}
 }
 
-// isScalar reports whether nothing can be shared of values of the kind.
+// isScalar reports whether there is nothing to share in values of the kind.
 func isScalar(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
 // unify makes a variable the one that is equal to it, or the one that others are to become.
-func (s *Sharing) unify(v reflect.Value) {
+func (s *sharing) unify(v reflect.Value) {
 	key := sharedKey{v.Type(), s.hash(v)}
 	had, ok := s.values[key]
-	switch {
-	case ok && reflect.DeepEqual(had.Interface(), v.Interface()):
+	if ok && reflect.DeepEqual(had.Interface(), v.Interface()) {
 		v.Set(had)
 		return
-	case v.Kind() == reflect.Pointer:
-		s.share(v.Elem())
-	default:
-		v.Set(s.mapOf(v))
 	}
+	made := s.mapOf
+	if v.Kind() == reflect.Pointer {
+		made = s.pointerTo
+	}
+	one := made(v)
+	v.Set(one)
 	if !ok {
-		s.values[key] = reflect.ValueOf(v.Interface()) // and not the variable
+		s.values[key] = one
 	}
 }
 
-// mapOf is a map of equal content whose keys and values are shared.
-func (s *Sharing) mapOf(had reflect.Value) reflect.Value {
+// pointerTo leads to an equal value of which all is shared.
+func (s *sharing) pointerTo(had reflect.Value) reflect.Value {
+	made := reflect.New(had.Type().Elem())
+	made.Elem().Set(had.Elem())
+	s.share(made.Elem())
+	return made
+}
+
+// mapOf is an equal map whose keys and values are shared.
+func (s *sharing) mapOf(had reflect.Value) reflect.Value {
 	made := reflect.MakeMapWithSize(had.Type(), had.Len())
 	key, value := reflect.New(had.Type().Key()).Elem(), reflect.New(had.Type().Elem()).Elem()
 	for all := had.MapRange(); all.Next(); {
@@ -113,7 +134,7 @@ func (s *Sharing) mapOf(had reflect.Value) reflect.Value {
 }
 
 // hash is the same for what is deeply equal.
-func (s *Sharing) hash(v reflect.Value) (h uint64) {
+func (s *sharing) hash(v reflect.Value) (h uint64) {
 	switch v.Kind() {
 	case reflect.String:
 		return maphash.String(s.seed, v.String())
@@ -150,7 +171,7 @@ func (s *Sharing) hash(v reflect.Value) (h uint64) {
 }
 
 // also is a hash continued by that of another value.
-func (s *Sharing) also(h uint64, v reflect.Value) uint64 {
+func (s *sharing) also(h uint64, v reflect.Value) uint64 {
 	const prime = 1099511628211 // of FNV, 64 bits
 	return (h+1)*prime ^ s.hash(v)
 }

@@ -47,17 +47,14 @@ func TestSharingChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := sharedSnapshot()
 	want := decoded(t, s)
-	got := decoded(t, s)
-	got.Share()
-	require.Equal(t, want, got)
-	got.Share()
-	require.Equal(t, want, got)
+	require.Equal(t, want, s.Shared())
+	require.Equal(t, want, s, "nor what it was made of")
+	require.Equal(t, want, s.Shared().Shared())
 }
 
 func TestSharing(t *testing.T) {
 	t.Parallel()
-	s := decoded(t, sharedSnapshot())
-	s.Share()
+	s := decoded(t, sharedSnapshot()).Shared()
 	a, b := FQDN("a", DefaultNamespace), FQDN("b", DefaultNamespace)
 	same := func(x, y any) {
 		t.Helper()
@@ -81,26 +78,34 @@ func TestSharing(t *testing.T) {
 // What differs in anything is not shared, whatever it is that differs.
 func TestSharingTellsApart(t *testing.T) {
 	t.Parallel()
-	type pair struct{ Labels, Header map[string]string }
-	for name, p := range map[string]pair{
-		"values": {Labels{"a": "1"}, Labels{"a": "2"}}, "keys": {Labels{"a": "1"}, Labels{"b": "1"}}, "more": {Labels{"a": "1"}, Labels{"a": "1", "b": "1"}},
-		"crossed": {Labels{"a": "1", "b": "2"}, Labels{"a": "2", "b": "1"}}, "empty": {Labels{}, nil},
+	for name, labels := range map[string][2]Labels{
+		"values": {{"a": "1"}, {"a": "2"}}, "keys": {{"a": "1"}, {"b": "1"}}, "more": {{"a": "1"}, {"a": "1", "b": "1"}}, "crossed": {{"a": "1", "b": "2"}, {"a": "2", "b": "1"}},
+		"empty": {{}, nil}, "swapped": {{"a": "b"}, {"b": "a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want := pair{p.Labels, p.Header}
-			NewSharing().Share(&p)
-			require.Equal(t, want, p)
+			s := NewSnapshot()
+			s.Endpoints["a:80"] = &Endpoints{Host: "a", Port: 80, Endpoints: []Endpoint{{Labels: labels[0]}, {Labels: labels[1]}, {Labels: labels[0]}}}
+			require.Equal(t, s, s.Shared())
 		})
 	}
 }
 
-func TestSharingKnowsStrings(t *testing.T) {
+// A snapshot that is shared holds nothing of the one that it was made of, but the names.
+func TestSharedSnapshotsAreCopies(t *testing.T) {
 	t.Parallel()
-	name := string([]byte("host:80"))
-	s := NewSharing()
-	s.Know(name[:4])
-	e := decoded(t, Endpoints{Host: "host"})
-	s.Share(&e)
-	require.Equal(t, unsafe.StringData(name), unsafe.StringData(e.Host))
+	s := decoded(t, sharedSnapshot())
+	host := FQDN("a", DefaultNamespace)
+	name := HostPort(host, 80)
+	got := s.Shared()
+	want := decoded(t, got)
+	s.Endpoints[name].Endpoints[0].Labels["app"] = "changed"
+	route := &s.Routes[name].Routes[0]
+	route.Retry.On[0], route.Direct.Body[0], route.Split[0].Weight = "changed", 'x', 7
+	*route.Matches[0].Path.Exact = "changed"
+	delete(s.Services, host)
+	require.Equal(t, want, got)
+	for name, e := range got.Endpoints {
+		require.Equal(t, unsafe.StringData(name), unsafe.StringData(e.Host))
+	}
 }

@@ -232,8 +232,7 @@ func (o standalone) compile(docs []rules.Document) (*mesh.Snapshot, error) {
 		return nil, err
 	}
 	compiled.Snapshot.Inbound[o.name] = in
-	compiled.Snapshot.Share()
-	return compiled.Snapshot, nil
+	return compiled.Snapshot.Shared(), nil
 }
 
 // problemsError is all that is wrong with documents, one a line.

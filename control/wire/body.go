@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 
 	"meshtest.dev/meshtest/control/wire/pb"
@@ -91,34 +90,34 @@ func NewResource(name string, value any) (*pb.Resource, error) {
 // DecodeUpdate reads an update strictly. The error names the resource and the field that are not understood. What is equal in its resources is in memory once.
 func DecodeUpdate(u *pb.Update) (mesh.Update, error) {
 	kind := mesh.Kind(u.GetKind())
-	set, common := mesh.NewSnapshot(), mesh.NewSharing()
+	set := mesh.NewSnapshot()
 	for _, r := range u.GetResources() {
-		if err := decodeResource(kind, r, set, common); err != nil {
+		if err := decodeResource(kind, r, set); err != nil {
 			return mesh.Update{}, fmt.Errorf("%s %s: %w", kind, r.GetName(), err)
 		}
 	}
 	if err := knownKind(kind); err != nil {
 		return mesh.Update{}, err
 	}
-	return mesh.Update{Generation: fromGeneration(u.GetGeneration()), Kind: kind, Set: set, Removed: u.GetRemoved()}, nil
+	return mesh.Update{Generation: fromGeneration(u.GetGeneration()), Kind: kind, Set: set.Shared(), Removed: u.GetRemoved()}, nil
 }
 
-func decodeResource(kind mesh.Kind, r *pb.Resource, into *mesh.Snapshot, common *mesh.Sharing) error {
+func decodeResource(kind mesh.Kind, r *pb.Resource, into *mesh.Snapshot) error {
 	switch kind {
 	case mesh.KindService:
-		return decodeInto(r, into.Services, common)
+		return decodeInto(r, into.Services)
 	case mesh.KindEndpoints:
-		return decodeInto(r, into.Endpoints, common)
+		return decodeInto(r, into.Endpoints)
 	case mesh.KindRouteTable:
-		return decodeInto(r, into.Routes, common)
+		return decodeInto(r, into.Routes)
 	case mesh.KindInbound:
-		return decodeInto(r, into.Inbound, common)
+		return decodeInto(r, into.Inbound)
 	default:
 		return knownKind(kind)
 	}
 }
 
-func decodeInto[T any](r *pb.Resource, into map[string]*T, common *mesh.Sharing) error {
+func decodeInto[T any](r *pb.Resource, into map[string]*T) error {
 	value := new(T)
 	if err := Decode(r.GetBody(), value); err != nil {
 		return err
@@ -126,11 +125,6 @@ func decodeInto[T any](r *pb.Resource, into map[string]*T, common *mesh.Sharing)
 	if got := Name(value); got != r.GetName() {
 		return fmt.Errorf("the body is of %q", got)
 	}
-	common.Know(r.GetName())
-	if host, _, err := net.SplitHostPort(r.GetName()); err == nil {
-		common.Know(host)
-	}
-	common.Share(value)
 	into[r.GetName()] = value
 	return nil
 }

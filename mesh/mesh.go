@@ -53,7 +53,8 @@ func Aliases(host, callerNamespace string) []string {
 	if !ok {
 		return []string{host}
 	}
-	aliases := []string{host, name + "." + namespace + ".svc", name + "." + namespace}
+	short := len(name) + len(".") + len(namespace)
+	aliases := []string{host, host[:short+len(".svc")], host[:short]} // no strings of their own: there are thousands of hosts
 	if namespace == callerNamespace {
 		aliases = append(aliases, name)
 	}

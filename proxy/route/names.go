@@ -11,11 +11,10 @@ import (
 
 // names maps what callers write to places of tables. Routers that have the same hosts and ports share it.
 type names struct {
-	ports     []port // by place, sorted by name
-	resources map[string]int
-	exact     map[hostPort]int
-	hosts     map[string][]placed // ports by alias, and by what follows the star of a wildcard
-	wild      bool                // there are wildcards
+	ports []port // by place, sorted by name
+	exact map[hostPort]int
+	hosts map[string][]placed // ports by alias, and by what follows the star of a wildcard
+	wild  bool                // there are wildcards
 }
 
 type hostPort struct {
@@ -44,12 +43,11 @@ func namesOf(prev *Router, s *mesh.Snapshot, namespace string) *names {
 	for name, t := range s.Routes {
 		all[name] = hostPort{t.Host, t.Port}
 	}
-	n := &names{resources: make(map[string]int, len(all)), exact: make(map[hostPort]int, len(all)), hosts: map[string][]placed{}}
+	n := &names{ports: make([]port, 0, len(all)), exact: make(map[hostPort]int, len(all)), hosts: map[string][]placed{}}
 	byHost := map[string][]placed{}
 	for place, name := range slices.Sorted(maps.Keys(all)) {
 		at := all[name]
 		n.ports = append(n.ports, port{name, at})
-		n.resources[name] = place
 		n.exact[at] = place
 		byHost[at.host] = append(byHost[at.host], placed{at.port, place})
 	}
@@ -74,17 +72,22 @@ func (n *names) resource(host string, number int) string {
 	return mesh.HostPort(host, number)
 }
 
+// place is that of the table of a resource.
+func (n *names) place(name string) (place int, ok bool) {
+	return slices.BinarySearchFunc(n.ports, name, func(p port, name string) int { return strings.Compare(p.name, name) })
+}
+
 // cover reports whether the snapshot names the same ports of hosts.
 func (n *names) cover(s *mesh.Snapshot) bool {
 	found := 0
 	for name := range s.Endpoints {
-		if _, ok := n.resources[name]; !ok {
+		if _, ok := n.place(name); !ok {
 			return false
 		}
 		found++
 	}
 	for name := range s.Routes {
-		if _, ok := n.resources[name]; !ok {
+		if _, ok := n.place(name); !ok {
 			return false
 		}
 		if s.Endpoints[name] == nil {

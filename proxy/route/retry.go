@@ -119,11 +119,16 @@ func Backoff(r *mesh.Retry, attempt uint32, draw mesh.Draw) time.Duration {
 	return max(wait, r.BackoffMin)
 }
 
-func withBackoff(r *mesh.Retry) *mesh.Retry {
+// withBackoff is a policy whose BackoffBase is set.
+func (c *tableCompiler) withBackoff(r *mesh.Retry) *mesh.Retry {
 	if r == nil || r.BackoffBase > 0 {
 		return r
 	}
-	with := *r
-	with.BackoffBase = mesh.DefaultBackoffBase
-	return &with
+	with := c.retries[r]
+	if with == nil {
+		with = new(*r)
+		with.BackoffBase = mesh.DefaultBackoffBase
+		c.retries[r] = with
+	}
+	return with
 }

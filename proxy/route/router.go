@@ -32,7 +32,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 	r := &Router{caller: caller, snapshot: snapshot, names: namesOf(prev, snapshot, cmp.Or(caller.Namespace, mesh.DefaultNamespace))}
 	r.tables = make([]*Table, len(r.names.ports))
 	var errs []error
-	from, edges := CallerName(caller), map[string]namedEdge{}
+	from, edges, retries := CallerName(caller), map[string]namedEdge{}, map[*mesh.Retry]*mesh.Retry{}
 	for place, at := range r.names.ports {
 		source := snapshot.Routes[at.name]
 		if prev != nil {
@@ -42,7 +42,7 @@ func Recompile(prev *Router, snapshot *mesh.Snapshot, caller mesh.Workload) (*Ro
 			}
 		}
 		c := &tableCompiler{
-			snapshot: snapshot, names: r.names, caller: sourceOf(caller), from: from, found: map[string]bool{}, edges: edges,
+			snapshot: snapshot, names: r.names, caller: sourceOf(caller), from: from, found: map[string]bool{}, edges: edges, retries: retries,
 			out: &Table{Host: at.host, Port: at.port, source: source},
 		}
 		table, err := c.compile()
@@ -93,7 +93,7 @@ func (r *Router) Table(host string, port int) *Table {
 
 // byName finds the table of a resource.
 func (r *Router) byName(name string) *Table {
-	place, ok := r.names.resources[name]
+	place, ok := r.names.place(name)
 	if !ok {
 		return nil
 	}

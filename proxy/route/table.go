@@ -61,9 +61,10 @@ type tableCompiler struct {
 	snapshot *mesh.Snapshot
 	names    *names
 	caller   source
-	from     string               // the caller's logical name
-	edges    map[string]namedEdge // by host, for all tables of a router
-	found    map[string]bool      // hosts in out.named
+	from     string                      // the caller's logical name
+	edges    map[string]namedEdge        // by host, for all tables of a router
+	retries  map[*mesh.Retry]*mesh.Retry // with their back-off, for all tables of a router
+	found    map[string]bool             // hosts in out.named
 	out      *Table
 	errs     []error
 }
@@ -135,7 +136,7 @@ func (c *tableCompiler) rule(i int, r *mesh.Route) {
 func (c *tableCompiler) resolve(r *mesh.Route) Rule {
 	rule := Rule{
 		Name: r.Name, Route: r, ID: SplitID(c.out.Host, c.out.Port, r.Name),
-		Timeout: r.Timeout, Retry: withBackoff(r.Retry), Response: appendEdits(nil, r.Response),
+		Timeout: r.Timeout, Retry: c.withBackoff(r.Retry), Response: appendEdits(nil, r.Response),
 	}
 	rule.Edge, rule.EdgeName = c.edge(c.out.Host)
 	actions := 0

@@ -1,0 +1,142 @@
+package rules
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/mesh"
+)
+
+const entry = `apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: backend}
+spec:
+  hosts: [backend.default.svc.cluster.local]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  endpoints: [{address: 127.0.0.1, ports: {http: 9001}, labels: {version: v1}}]
+`
+
+const virtualService = `apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: ours}
+spec: {hosts: [backend], http: [{route: [{destination: {host: backend}}]}]}
+`
+
+const httpRoute = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: theirs}
+spec:
+  parentRefs: [{group: "", kind: Service, name: backend}]
+  rules: [{backendRefs: [{name: backend, port: 80}]}]
+`
+
+const limit = `apiVersion: meshtest.dev/v1
+kind: RateLimitPolicy
+metadata: {name: callers}
+spec:
+  targetRefs: [{kind: Service, name: backend}]
+  rateLimits: [{name: callers, requests: 20, per: 1s, key: {caller: true}}]
+`
+
+const gateway = `apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: door}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 8080, name: http, protocol: HTTP}, hosts: ["*"]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: entrance}
+spec: {hosts: ["*"], gateways: [door], http: [{route: [{destination: {host: backend}}]}]}
+`
+
+func parse(t *testing.T, texts ...string) []Document {
+	t.Helper()
+	docs, err := Parse("rules.yaml", []byte(strings.Join(texts, "---\n")))
+	require.NoError(t, err)
+	return docs
+}
+
+// Documents of all three APIs become one snapshot.
+func TestCompile(t *testing.T) {
+	t.Parallel()
+	host := mesh.FQDN("backend", mesh.DefaultNamespace)
+	for name, routes := range map[string]string{"VirtualService": virtualService, "HTTPRoute": httpRoute} {
+		c, problems := Compile(parse(t, entry, routes, limit, gateway), mesh.DefaultNamespace, nil)
+		require.Empty(t, problems, name)
+		require.Equal(t, 9001, c.Snapshot.Endpoints[mesh.HostPort(host, 80)].Endpoints[0].Port)
+		table := c.Snapshot.Routes[mesh.HostPort(host, 80)]
+		require.Len(t, table.Routes, 1, name)
+		require.Contains(t, table.Routes[0].Origin, name)
+		require.Len(t, c.Limits, 1)
+		require.Len(t, c.Gateways, 1)
+		require.Contains(t, c.Snapshot.Services, c.Gateways[0])
+		require.True(t, c.Opened[host])
+	}
+}
+
+func TestCompileTellsAllThatIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		texts []string
+		codes []string
+		parts []string
+	}{
+		"two APIs route one host":         {[]string{entry, virtualService, httpRoute}, []string{codeConflict}, []string{"ours", "theirs"}},
+		"each API has something to say":   {[]string{entry, strings.Replace(virtualService, "http:", "htpp:", 1), strings.Replace(httpRoute, "rules:", "rulez:", 1), strings.Replace(limit, "requests", "request", 1)}, nil, []string{"htpp", "rulez", "request"}},
+		"a destination that nobody knows": {[]string{virtualService}, nil, []string{"backend"}},
+	} {
+		c, problems := Compile(parse(t, test.texts...), mesh.DefaultNamespace, nil)
+		require.Nil(t, c, name)
+		var all strings.Builder
+		for i, p := range problems {
+			all.WriteString(p.Error() + "\n")
+			require.Equal(t, "rules.yaml", p.File, name)
+			require.NotZero(t, p.Line, name)
+			if i < len(test.codes) {
+				require.Equal(t, test.codes[i], p.Code)
+			}
+		}
+		for _, part := range test.parts {
+			require.Contains(t, all.String(), part, name)
+		}
+	}
+}
+
+// Files and folders are read in the order of their names, and all that cannot be read is told at once.
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		return path
+	}
+	b, a := write("some/b.yml", virtualService), write("some/a.yaml", "---\n"+entry+"---\n\n---\n"+limit)
+	write("some/notes.txt", "{")
+	one := write("one.yaml", gateway)
+	docs, files, err := Load([]string{one, filepath.Join(dir, "some")})
+	require.NoError(t, err)
+	require.Equal(t, []string{one, a, b}, files)
+	var kinds []string
+	for _, d := range docs {
+		kinds = append(kinds, kindOf(d))
+	}
+	require.Equal(t, []string{"Gateway", "VirtualService", "ServiceEntry", "RateLimitPolicy", "VirtualService"}, kinds)
+
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
+	_, _, err = Load([]string{filepath.Join(dir, "none.yaml"), filepath.Join(dir, "empty"), write("broken.yaml", "a: [")})
+	require.ErrorContains(t, err, "none.yaml: no such file")
+	require.ErrorContains(t, err, "there is no .yaml or .yml file in it")
+	require.ErrorContains(t, err, "broken.yaml: line 1")
+
+	text, err := Beside([]string{one})("some/b.yml")
+	require.NoError(t, err)
+	require.Equal(t, virtualService, string(text))
+}

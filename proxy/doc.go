@@ -9,8 +9,8 @@
 //	  -> attempts: filters at the attempt -> endpoint and connection (upstream) -> write, read the answer's head -> again?
 //	  -> changes of the answer's head -> body, window by window -> evidence and metrics (telemetry)
 //
-// A second goroutine lives only while a body is streamed up or a tunnel is open. Everything that a request needs of the configuration was resolved when that was applied: a request loads one pointer,
-// and finishes on what it found there. A request that is carried without incident allocates nothing.
+// A second goroutine lives only while a body is streamed up or a tunnel is open. Everything that a request needs of the configuration was resolved when that was applied, but for the
+// connections and counters of a destination that nobody has called yet: the first request makes them. A request loads one pointer, and finishes on what it found there. A request that is carried without incident allocates nothing.
 //
 // # Decisions
 //

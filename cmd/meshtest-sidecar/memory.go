@@ -11,16 +11,19 @@ import (
 	"meshtest.dev/meshtest/mesh"
 )
 
-// Giving memory back: a configuration takes several times its size to be read and compiled, and the runtime would keep what that left behind for traffic that never needs it.
+// Giving memory back: a configuration takes several times its size to be read and compiled, and a connection that waits needs half the stack that its requests did. The runtime would keep all that for
+// traffic that may never need it, and collects only when much is allocated, which traffic does not do.
 const (
-	quiet      = time.Second // without a change; who goes on changing needs the memory again
-	worthwhile = 16 << 20    // bytes by which the heap has grown
+	quiet      = time.Second     // without a change; who goes on changing needs the memory again
+	often      = 2 * time.Second // between looks
+	rarely     = time.Minute     // between them when what was given back was needed again
+	worthwhile = 16 << 20        // bytes by which the heap has grown
 )
 
-// memory gives what changes of the configuration left behind back to the operating system, beside the traffic.
+// memory gives what is not needed any more back to the operating system, beside the traffic.
 type memory struct {
 	changed chan struct{}
-	heap    func() uint64 // bytes of the heap that the operating system has given, in use or not
+	heap    func() uint64 // bytes of the heap, stacks included, that the operating system has given, in use or not
 	release func()        // all of them that are not in use
 }
 
@@ -36,23 +39,29 @@ func (m *memory) note() {
 	}
 }
 
-// run gives memory back after changes until ctx ends.
+// run gives memory back, after changes and whenever there is more than there was, until ctx ends.
 func (m *memory) run(ctx context.Context) {
 	var kept uint64
+	pause := often
+	look := time.NewTimer(pause)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-look.C:
 		case <-m.changed:
+			if !m.settle(ctx) {
+				return
+			}
 		}
-		if !m.settle(ctx) {
-			return
+		if has := m.heap(); has < kept+worthwhile {
+			kept, pause = min(kept, has), often
+		} else {
+			m.release()
+			kept, pause = m.heap(), min(2*pause, rarely)
 		}
-		if m.heap() < kept+worthwhile {
-			continue
-		}
-		m.release()
-		kept = m.heap()
+		look.Reset(pause)
 	}
 }
 
@@ -73,7 +82,7 @@ func (m *memory) settle(ctx context.Context) bool {
 }
 
 func residentHeap() (bytes uint64) {
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
 	metrics.Read(samples)
 	for _, s := range samples {
 		bytes += s.Value.Uint64()

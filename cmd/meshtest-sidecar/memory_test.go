@@ -71,6 +71,37 @@ func TestMemoryIsGivenBackWhenItIsQuiet(t *testing.T) {
 	})
 }
 
+// What traffic needed is given back without a change, but ever more rarely when it is needed again each time.
+func TestMemoryOfTrafficIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		busy, base := true, uint64(worthwhile)
+		var released []time.Duration
+		m := newMemory()
+		m.heap = func() uint64 {
+			if busy {
+				return base + worthwhile
+			}
+			return base
+		}
+		m.release = func() {
+			released = append(released, time.Since(begin))
+			busy = false
+		}
+		go m.run(ctx)
+		for range 5 {
+			busy = true
+			<-time.After(often << len(released)) // it is needed again at once
+			synctest.Wait()
+		}
+		cancel()
+		synctest.Wait()
+		require.Equal(t, []time.Duration{2 * time.Second, 6 * time.Second, 14 * time.Second, 30 * time.Second, 62 * time.Second}, released)
+	})
+}
+
 type refusing struct{ error }
 
 func (r refusing) Apply(mesh.Update) error { return r.error }

@@ -1,6 +1,10 @@
 package mesh
 
-import "time"
+import (
+	"regexp"
+	"strings"
+	"time"
+)
 
 // RouteTable decides where the requests for one port of a host go; the resource's name is [HostPort]. The list is in order of precedence,
 // whatever the source's own rule of precedence was: VirtualService takes the first match, HTTPRoute the most specific.
@@ -62,6 +66,26 @@ type StringMatch struct {
 	// PathPrefix is a prefix by the elements of a path, as in HTTPRoute: /foo is one of /foo, /foo/ and /foo/bar, and not of /foobar. It begins with a slash, and none but the root ends
 	// with one. Only a test of a path can be one.
 	PathPrefix *string `json:"pathPrefix,omitempty"`
+}
+
+// Holds reports whether a value passes the test; nil: every value does. An expression has to match the whole value; one that is wrong matches none. A router compiles tests instead.
+func (m *StringMatch) Holds(value string) bool {
+	switch {
+	case m == nil:
+		return true
+	case m.Exact != nil:
+		return value == *m.Exact
+	case m.Prefix != nil:
+		return strings.HasPrefix(value, *m.Prefix)
+	case m.PathPrefix != nil:
+		rest, ok := strings.CutPrefix(value, strings.TrimSuffix(*m.PathPrefix, "/"))
+		return ok && (rest == "" || rest[0] == '/')
+	case m.Regex != nil:
+		whole, err := regexp.Compile(`\A(?:` + *m.Regex + `)\z`)
+		return err == nil && whole.MatchString(value)
+	default:
+		return true
+	}
 }
 
 // HeaderTest tests one header or query parameter: that it is there, or that its value matches.

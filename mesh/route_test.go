@@ -45,3 +45,15 @@ func TestEveryConditionOfAMatchIsCounted(t *testing.T) {
 		require.False(t, m.TakesAll(), kind.Field(i).Name)
 	}
 }
+
+func TestStringMatchHolds(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][5]bool{ // exact /a, prefix /a, path prefix /a/, expression /[ab], an expression that is wrong
+		"/a": {true, true, true, true, false}, "/ab": {false, true, false, false, false}, "/a/b": {false, true, true, false, false}, "/b": {false, false, false, true, false},
+	} {
+		for i, m := range []StringMatch{{Exact: new("/a")}, {Prefix: new("/a")}, {PathPrefix: new("/a/")}, {Regex: new("/[ab]")}, {Regex: new("/[")}} {
+			require.Equal(t, want[i], m.Holds(value), "test %d of %s", i, value)
+		}
+		require.True(t, (*StringMatch)(nil).Holds(value))
+	}
+}

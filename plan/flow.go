@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -220,11 +219,11 @@ func (b *builder) meets(m mesh.Match, caller string, l spec.Stream) bool {
 		test  *mesh.StringMatch
 		value string
 	}{{m.Method, l.Method}, {m.Path, path}} {
-		if known.test != nil && (caller != spec.EdgeName || !holds(known.test, known.value)) {
+		if known.test != nil && (caller != spec.EdgeName || !known.test.Holds(known.value)) {
 			return false
 		}
 	}
-	if known := caller == spec.EdgeName && l.Gateway != ""; m.Authority != nil && !(known && holds(m.Authority, l.Host)) || len(m.Hosts) > 0 && !(known && isHost(m.Hosts, l.Host)) {
+	if known := caller == spec.EdgeName && l.Gateway != ""; m.Authority != nil && !(known && m.Authority.Holds(l.Host)) || len(m.Hosts) > 0 && !(known && isHost(m.Hosts, l.Host)) {
 		return false
 	}
 	return len(m.Query) == 0 && len(m.SNI) == 0
@@ -250,23 +249,4 @@ func isHost(hosts []string, authority string) bool {
 	})
 }
 
-func passes(t mesh.HeaderTest, value string) bool { return t.Present || holds(t.Value, value) }
-
-func holds(m *mesh.StringMatch, value string) bool {
-	switch {
-	case m == nil:
-		return true
-	case m.Exact != nil:
-		return value == *m.Exact
-	case m.Prefix != nil:
-		return strings.HasPrefix(value, *m.Prefix)
-	case m.PathPrefix != nil:
-		rest, ok := strings.CutPrefix(value, strings.TrimSuffix(*m.PathPrefix, "/"))
-		return ok && (rest == "" || rest[0] == '/')
-	case m.Regex != nil:
-		re, err := regexp.Compile("^(?:" + *m.Regex + ")$")
-		return err == nil && re.MatchString(value)
-	default:
-		return true
-	}
-}
+func passes(t mesh.HeaderTest, value string) bool { return t.Present || t.Value.Holds(value) }

@@ -169,7 +169,7 @@ func (o *object) matches(path string, matches []*networking.HTTPMatchRequest, wh
 			Port:            int(m.GetPort()),
 		}
 		scheme := o.stringMatch(join(at, "scheme"), m.GetScheme())
-		if o.isFor(m, where.gateway) && holds(scheme, where.scheme()) && where.serves(compiled.Authority) {
+		if o.isFor(m, where.gateway) && scheme.Holds(where.scheme()) && where.serves(compiled.Authority) {
 			out = append(out, compiled)
 		}
 	}
@@ -179,21 +179,6 @@ func (o *object) matches(path string, matches []*networking.HTTPMatchRequest, wh
 func (o *object) port(path string, port uint32) {
 	if port > 65535 {
 		o.problem(CodeInvalid, path, "", "%d is not a port", port)
-	}
-}
-
-// holds reports whether a value passes a test; nil: every value does. An expression that is wrong has been reported.
-func holds(m *mesh.StringMatch, value string) bool {
-	switch {
-	case m == nil:
-		return true
-	case m.Exact != nil:
-		return value == *m.Exact
-	case m.Prefix != nil:
-		return strings.HasPrefix(value, *m.Prefix)
-	default:
-		whole, err := regexp.Compile(`\A(?:` + *m.Regex + `)\z`)
-		return err == nil && whole.MatchString(value)
 	}
 }
 

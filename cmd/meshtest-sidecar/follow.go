@@ -44,13 +44,13 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 		}
 		r.memory.note()
 		if err != nil {
-			rejected.Inc()
 			r.log.Error("the rules stay as they were", "error", err)
+			rejected.Inc() // whoever sees the count finds the reason in the log
 			continue
 		}
 		n++
-		reloaded.Inc()
 		r.log.Info("the rules were read again", "generation", r.server.Generation().String())
+		reloaded.Inc()
 	}
 }
 

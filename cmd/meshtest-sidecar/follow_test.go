@@ -98,15 +98,19 @@ spec:
 // A file that came with mistakes is looked at as well: its correction is seen, though it changes nothing of the folder.
 func TestAloneSeesTheCorrectionOfANewFile(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	write := func(name, text string) {
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
-	}
-	write("a.yaml", "")
+	folder, wrong, right := t.TempDir(), "kind: [\n", "# none\n\n"
+	require.Len(t, right, len(wrong))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "a.yaml"), nil, 0o600))
 	a := newAlone(t, backends(toVersion("v1"), saying(t, "v1")), "-f", folder)
-	write("b.yaml", "kind: [\n")
+	path, beside := filepath.Join(folder, "b.yaml"), filepath.Join(t.TempDir(), "b.yaml")
+	require.NoError(t, os.WriteFile(beside, []byte(wrong), 0o600))
+	require.NoError(t, os.Rename(beside, path))
 	a.tells("rules_rejected_total 1\n")
-	write("b.yaml", "")
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString(right) // in place and in one step: no empty file is seen between
+	require.NoError(t, err)
 	a.tells("rules_reloaded_total 1\n")
 }
 

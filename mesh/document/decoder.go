@@ -1,7 +1,6 @@
 package document
 
 import (
-	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
@@ -12,13 +11,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Decoder reads one document and remembers where everything stands.
+// Decoder reads one document into structs.
 type Decoder struct {
-	File     string
-	Nodes    map[string]*yaml.Node // by path
-	Problems []Problem             // in the order in which they were found
-	family   string
-	types    Types
+	*Reporter
+	family string
+	types  Types
 }
 
 // Types remembers what the tags of structs demand, for all documents that are read together. The zero value is not ready: make it.
@@ -26,51 +23,7 @@ type Types map[reflect.Type][]field
 
 // NewDecoder reads a document. Problems' codes are of the family.
 func NewDecoder(doc Document, family string, types Types) *Decoder {
-	return &Decoder{File: doc.File, Nodes: map[string]*yaml.Node{doc.Path: doc.Node}, family: family, types: types}
-}
-
-// At reports a problem at a node.
-func (d *Decoder) At(n *yaml.Node, code, path, hint, format string, args ...any) {
-	d.Problems = append(d.Problems, Problem{Code: code, File: d.File, Line: n.Line, Col: n.Column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
-}
-
-// Problem reports a problem at the value of a path, or at the nearest thing above it that is there.
-func (d *Decoder) Problem(code, path, hint, format string, args ...any) {
-	for at := path; ; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
-		if n := d.Nodes[at]; n != nil {
-			d.At(n, code, path, hint, format, args...)
-			return
-		}
-		if at == "" {
-			break
-		}
-	}
-	d.Problems = append(d.Problems, Problem{Code: code, File: d.File, Line: 1, Col: 1, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
-}
-
-// CouldBe says of the last problem which word is wrong, and what it could have been.
-func (d *Decoder) CouldBe(word string, known []string) {
-	last := &d.Problems[len(d.Problems)-1]
-	last.Word, last.Known = word, known
-}
-
-// Unknown reports a field that does not exist.
-func (d *Decoder) Unknown(key *yaml.Node, path string, known []string) {
-	d.At(key, d.family+unknownField, path, "", "unknown field %q", key.Value)
-	d.CouldBe(key.Value, known)
-}
-
-// Has reports whether there is a problem at or below a path that any of the given codes has; without codes, any problem.
-func (d *Decoder) Has(path string, codes ...string) bool {
-	return slices.ContainsFunc(d.Problems, func(p Problem) bool {
-		return Under(p.Path, path) && (len(codes) == 0 || slices.Contains(codes, p.Code))
-	})
-}
-
-// Under reports whether a path is another one or below it.
-func Under(path, above string) bool {
-	rest, ok := strings.CutPrefix(path, above)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	return &Decoder{Reporter: NewReporter(doc), family: family, types: types}
 }
 
 // field is what the tags of a struct's field demand.
@@ -153,7 +106,7 @@ func (d *Decoder) Object(n *yaml.Node, into reflect.Value, path string) {
 			d.At(key, d.family+conflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case at < 0:
-			d.Unknown(key, where, known)
+			d.Unknown(d.family+unknownField, key, where, known)
 			continue
 		}
 		seen[key.Value] = true

@@ -152,7 +152,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 			d.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case !slices.Contains(known, key.Value):
-			d.Unknown(key, where, known[:4])
+			d.Unknown(CodeUnknown, key, where, known[:4])
 		}
 		d.Nodes[where], fields[key.Value] = value, value
 	}

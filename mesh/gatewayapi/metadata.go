@@ -40,7 +40,7 @@ func (o *object) metadata(n *yaml.Node, path string) {
 			o.generation, _ = strconv.ParseInt(value.Value, 10, 64)
 		default:
 			if !slices.Contains(metadataFields, key.Value) && !slices.Contains(serversFields, key.Value) {
-				o.Unknown(key, where, metadataFields)
+				o.Unknown(CodeUnknown, key, where, metadataFields)
 			}
 		}
 	}

@@ -21,7 +21,7 @@ func (o *object) headerChange(path string, h *networking.Headers_HeaderOperation
 	for _, set := range []map[string]string{h.GetSet(), h.GetAdd()} {
 		for _, name := range slices.Sorted(maps.Keys(set)) {
 			if isHost(name) {
-				o.problem(CodeNotHonoured, path, "use rewrite.authority", "changing %s by headers is not honoured here", name)
+				o.Problem(CodeNotHonoured, path, "use rewrite.authority", "changing %s by headers is not honoured here", name)
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func (o *object) requestChange(path string, h *networking.Headers_HeaderOperatio
 func (o *object) redirect(path string, r *networking.HTTPRedirect, matches []mesh.Match, at place) *mesh.Redirect {
 	code := int(cmp.Or(r.GetRedirectCode(), 301))
 	if !slices.Contains([]int{301, 302, 303, 307, 308}, code) {
-		o.problem(CodeInvalid, join(path, "redirectCode"), "301, 302, 303, 307 or 308", "%d is not a redirect", code)
+		o.Problem(CodeInvalid, join(path, "redirectCode"), "301, 302, 303, 307 or 308", "%d is not a redirect", code)
 	}
 	o.port(join(path, "port"), r.GetPort())
 	out := &mesh.Redirect{Scheme: r.GetScheme(), Host: r.GetAuthority(), Port: int(r.GetPort()), Path: r.GetUri(), PathPrefix: r.GetPrefixRewrite(), Code: code}
@@ -66,30 +66,30 @@ func (o *object) redirect(path string, r *networking.HTTPRedirect, matches []mes
 	o.schemeOf(join(path, "scheme"), out.Scheme)
 	for field, to := range map[string]string{"uri": out.Path, "prefixRewrite": out.PathPrefix} {
 		if to != "" && to[0] != '/' {
-			o.problem(CodeInvalid, join(path, field), "such as /new", "%q is not a path", to)
+			o.Problem(CodeInvalid, join(path, field), "such as /new", "%q is not a path", to)
 		}
 	}
 	notPrefix := func(m mesh.Match) bool { return m.Path == nil || m.Path.Prefix == nil }
 	switch {
 	case out.PathPrefix == "":
 	case out.Path != "":
-		o.problem(CodeInvalid, join(path, "prefixRewrite"), "remove one of them", "uri and prefixRewrite cannot both be set")
+		o.Problem(CodeInvalid, join(path, "prefixRewrite"), "remove one of them", "uri and prefixRewrite cannot both be set")
 	case len(matches) == 0 || slices.ContainsFunc(matches, notPrefix):
-		o.problem(CodeInvalid, join(path, "prefixRewrite"), "match: [{uri: {prefix: ...}}]", "each match of the route must be of a prefix of the path")
+		o.Problem(CodeInvalid, join(path, "prefixRewrite"), "match: [{uri: {prefix: ...}}]", "each match of the route must be of a prefix of the path")
 	}
 	return out
 }
 
 func (o *object) schemeOf(path, scheme string) {
 	if !slices.Contains([]string{"", "http", "https"}, scheme) {
-		o.problem(CodeInvalid, path, "http or https", "%q is not a scheme", scheme)
+		o.Problem(CodeInvalid, path, "http or https", "%q is not a scheme", scheme)
 	}
 }
 
 func (o *object) direct(path string, r *networking.HTTPDirectResponse) *mesh.DirectResponse {
 	status := int(r.GetStatus())
 	if status < 200 || status > 599 {
-		o.problem(CodeInvalid, join(path, "status"), "", "the status must be 200 to 599")
+		o.Problem(CodeInvalid, join(path, "status"), "", "the status must be 200 to 599")
 	}
 	body := r.GetBody().GetBytes()
 	if s := r.GetBody().GetString_(); s != "" {
@@ -110,18 +110,18 @@ func (o *object) rewrite(path string, rw *networking.HTTPRewrite, route *mesh.Ro
 		_, _, err := out.Regex.Compile()
 		switch at := join(path, "uriRegexRewrite"); {
 		case out.Path != "":
-			o.problem(CodeInvalid, at, "remove one of them", "uri and uriRegexRewrite cannot both be set")
+			o.Problem(CodeInvalid, at, "remove one of them", "uri and uriRegexRewrite cannot both be set")
 		case err != nil:
-			o.problem(CodeType, at, "RE2 syntax, and \\1 for what a group found", "%v", err)
+			o.Problem(CodeType, at, "RE2 syntax, and \\1 for what a group found", "%v", err)
 		case regex.GetMatch() == "":
-			o.problem(CodeInvalid, at, "", "the field %q is missing", "match")
+			o.Problem(CodeInvalid, at, "", "the field %q is missing", "match")
 		}
 	}
 	if rw.GetUri() == "" {
 		return
 	}
 	if rw.GetUri()[0] != '/' {
-		o.problem(CodeInvalid, join(path, "uri"), "such as /v2", "%q is not a path", rw.GetUri())
+		o.Problem(CodeInvalid, join(path, "uri"), "such as /v2", "%q is not a path", rw.GetUri())
 	}
 	if len(route.Matches) == 0 {
 		route.Matches = []mesh.Match{{}}
@@ -140,7 +140,7 @@ func (c *compiler) mirrors(o *object, path string, r *networking.HTTPRoute, port
 	add := func(at string, to *networking.Destination, percent float64, where string) {
 		d := c.destination(o, at, to, port)
 		if percent < 0 || percent > 100 {
-			o.problem(CodeInvalid, where, "", "a percentage is 0 to 100, not %v", percent)
+			o.Problem(CodeInvalid, where, "", "a percentage is 0 to 100, not %v", percent)
 		}
 		if percent > 0 {
 			out = append(out, mesh.Mirror{Host: d.Host, Subset: d.Subset, Port: d.Port, Share: percent / 100})
@@ -158,16 +158,16 @@ func (c *compiler) mirrors(o *object, path string, r *networking.HTTPRoute, port
 		}
 		add(join(path, "mirror"), m, percent, where)
 		if len(r.GetMirrors()) > 0 {
-			o.problem(CodeInvalid, join(path, "mirrors"), "remove one of them", "mirror and mirrors cannot both be set")
+			o.Problem(CodeInvalid, join(path, "mirrors"), "remove one of them", "mirror and mirrors cannot both be set")
 		}
 	} else if r.GetMirrorPercentage() != nil || older != nil {
-		o.problem(CodeInvalid, path, "", "a percentage of mirrored requests needs a mirror")
+		o.Problem(CodeInvalid, path, "", "a percentage of mirrored requests needs a mirror")
 	}
 	for i, m := range r.GetMirrors() {
 		at, percent := index(join(path, "mirrors"), i), 100.0
 		if m.GetDestination() == nil {
-			if !o.hasProblem(at) {
-				o.problem(CodeInvalid, at, "", "the field %q is missing", "destination")
+			if !o.Has(at) {
+				o.Problem(CodeInvalid, at, "", "the field %q is missing", "destination")
 			}
 			continue
 		}
@@ -212,10 +212,10 @@ func (o *object) retry(path string, r *networking.HTTPRetry) *mesh.Retry {
 		return mesh.DefaultRetry()
 	}
 	if r.GetAttempts() < 0 {
-		o.problem(CodeInvalid, join(path, "attempts"), "", "attempts is not negative")
+		o.Problem(CodeInvalid, join(path, "attempts"), "", "attempts is not negative")
 	}
 	if r.GetRetryRemoteLocalities().GetValue() {
-		o.problem(CodeNotHonoured, join(path, "retryRemoteLocalities"), "", "retries know no localities yet")
+		o.Problem(CodeNotHonoured, join(path, "retryRemoteLocalities"), "", "retries know no localities yet")
 	}
 	if r.GetAttempts() <= 0 {
 		return nil
@@ -247,7 +247,7 @@ func (o *object) retryOn(path, words string) (on []mesh.RetryOn, statuses []int)
 		case slices.Contains(retryConditions, mesh.RetryOn(word)):
 			on = append(on, mesh.RetryOn(word))
 		default:
-			o.problem(CodeNotHonoured, path, fmt.Sprintf("known: %v and numbers of statuses", retryConditions), "the retry condition %q is not honoured yet", word)
+			o.Problem(CodeNotHonoured, path, fmt.Sprintf("known: %v and numbers of statuses", retryConditions), "the retry condition %q is not honoured yet", word)
 		}
 	}
 	if len(statuses) > 0 && !slices.Contains(on, mesh.OnRetriableStatus) {

@@ -37,8 +37,8 @@ func (c *compiler) references(o *object, names []string) map[string]*gateway {
 		for _, k := range slices.Sorted(maps.Keys(c.gateways)) {
 			known = append(known, strings.TrimPrefix(k, o.namespace+"/"))
 		}
-		o.problem(CodeReference, index(join(o.path, "gateways"), i), "", "no such gateway: %s", key)
-		o.couldBe(name, known)
+		o.Problem(CodeReference, index(join(o.path, "gateways"), i), "", "no such gateway: %s", key)
+		o.CouldBe(name, known)
 	}
 	return out
 }
@@ -57,7 +57,7 @@ func (c *compiler) bind(o *object, spec *networking.VirtualService, g *gateway, 
 		path := index(join(o.path, "hosts"), i)
 		if !validHost(name) {
 			o.once(func() {
-				o.problem(CodeInvalid, path, "*, *.example.com or books.example.com", "%q is not a host", name)
+				o.Problem(CodeInvalid, path, "*, *.example.com or books.example.com", "%q is not a host", name)
 			})
 			continue
 		}
@@ -82,8 +82,8 @@ func (c *compiler) bind(o *object, spec *networking.VirtualService, g *gateway, 
 			o.once(func() { routes = c.routes(o, spec, at) })
 			g.bound[port][host] = append(g.bound[port][host], binding{admitted, s, routes})
 		}
-		if !anywhere && !g.hasProblem(g.path) {
-			o.problem(CodeReference, path, "hosts of both must overlap, and its namespaces allow this one", "the gateway %s does not serve %s", g.key(), name)
+		if !anywhere && !g.Has(g.path) {
+			o.Problem(CodeReference, path, "hosts of both must overlap, and its namespaces allow this one", "the gateway %s does not serve %s", g.key(), name)
 		}
 	}
 }

@@ -58,7 +58,7 @@ func Compile(docs []Document, services map[string]*mesh.Service, namespace strin
 	c.finishEntries()
 	c.finishGateways()
 	for _, d := range c.decoders {
-		c.problems = append(c.problems, d.problems...)
+		c.problems = append(c.problems, d.Problems...)
 	}
 	return c.rules, c.problems
 }
@@ -99,7 +99,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 	c.decoders = append(c.decoders, d)
 	root := resolve(doc.Node)
 	if root.Kind != yaml.MappingNode {
-		d.at(root, CodeKind, doc.Path, "", "must be an Istio document, not %s", kindName(root))
+		d.At(root, CodeKind, doc.Path, "", "must be an Istio document, not %s", kindName(root))
 		return nil
 	}
 	o := &object{decoder: d, namespace: namespace, path: join(doc.Path, "spec")}
@@ -107,7 +107,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], resolve(root.Content[i+1])
 		where := join(doc.Path, key.Value)
-		d.keys[where], d.nodes[where] = key, value
+		d.Nodes[where] = value
 		fields[key.Value] = value
 	}
 	if kind := fields["kind"]; kind != nil && kind.Value == kindSecret {
@@ -123,7 +123,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		return nil
 	}
 	if fields["spec"] == nil {
-		d.at(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
+		d.At(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
 		return nil
 	}
 	d.message(fields["spec"], o.spec.ProtoReflect(), o.path)
@@ -134,7 +134,7 @@ func (c *compiler) read(doc Document, namespace string) *object {
 func (o *object) onlyFields(root *yaml.Node, path string, known ...string) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		if key := root.Content[i]; !slices.Contains(known, key.Value) {
-			o.unknown(key, join(path, key.Value), known)
+			o.Unknown(CodeUnknown, key, join(path, key.Value), known)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 	}
 	version, ok := strings.CutPrefix(text("apiVersion"), group)
 	if !ok || !slices.Contains(versions, version) {
-		o.problem(CodeKind, join(path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", text("apiVersion"))
+		o.Problem(CodeKind, join(path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", text("apiVersion"))
 		return false
 	}
 	switch o.kind = text("kind"); o.kind {
@@ -162,10 +162,10 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 	case "ServiceEntry":
 		o.spec = &networking.ServiceEntry{}
 	case "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
-		o.problem(CodeNotHonoured, join(path, "kind"), kinds, "%s is not honoured yet", o.kind)
+		o.Problem(CodeNotHonoured, join(path, "kind"), kinds, "%s is not honoured yet", o.kind)
 		return false
 	default:
-		o.problem(CodeKind, join(path, "kind"), kinds, "unknown kind %q", o.kind)
+		o.Problem(CodeKind, join(path, "kind"), kinds, "unknown kind %q", o.kind)
 		return false
 	}
 	o.metadata(fields["metadata"], join(path, "metadata"))
@@ -175,7 +175,7 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 // metadata reads the name and the namespace; labels and annotations say nothing to the mesh and may be there.
 func (o *object) metadata(n *yaml.Node, path string) {
 	if n == nil || n.Kind != yaml.MappingNode {
-		o.problem(CodeInvalid, path, "such as metadata: {name: reviews}", "metadata with a name is needed")
+		o.Problem(CodeInvalid, path, "such as metadata: {name: reviews}", "metadata with a name is needed")
 		return
 	}
 	known := []string{"name", "namespace", "labels", "annotations"}
@@ -189,11 +189,11 @@ func (o *object) metadata(n *yaml.Node, path string) {
 			o.namespace = cmp.Or(value.Value, o.namespace)
 		case "labels", "annotations":
 		default:
-			o.unknown(key, where, known)
+			o.Unknown(CodeUnknown, key, where, known)
 		}
 	}
 	if o.name == "" {
-		o.problem(CodeInvalid, path, "", "the field %q is missing", "name")
+		o.Problem(CodeInvalid, path, "", "the field %q is missing", "name")
 	}
 }
 
@@ -201,10 +201,10 @@ func (o *object) metadata(n *yaml.Node, path string) {
 func (c *compiler) host(o *object, path, host string) *mesh.Service {
 	switch {
 	case host == "":
-		o.problem(CodeInvalid, path, "", "a host is needed")
+		o.Problem(CodeInvalid, path, "", "a host is needed")
 		return nil
 	case strings.Contains(host, "*") && c.rules.Services[strings.ToLower(host)] == nil: // no ServiceEntry is for it
-		o.problem(CodeNotHonoured, path, "name each host", "a wildcard host is not honoured yet")
+		o.Problem(CodeNotHonoured, path, "name each host", "a wildcard host is not honoured yet")
 		return nil
 	}
 	full := mesh.Resolve(host, o.namespace)
@@ -217,8 +217,8 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 		for _, h := range slices.Sorted(maps.Keys(c.rules.Services)) {
 			known = append(known, mesh.LogicalName(h))
 		}
-		o.problem(CodeReference, path, "", "no such service: %s", full)
-		o.couldBe(host, known)
+		o.Problem(CodeReference, path, "", "no such service: %s", full)
+		o.CouldBe(host, known)
 	}
 	return svc
 }
@@ -227,14 +227,14 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 func (c *compiler) claim(o *object, path, host string) bool {
 	key := o.kind + " " + host
 	if first, taken := c.owners[key]; taken {
-		o.problem(CodeConflict, path, "put the rules of a host into one document", "%s is about %s already (%s:%d)", first.name, mesh.LogicalName(host),
+		o.Problem(CodeConflict, path, "put the rules of a host into one document", "%s is about %s already (%s:%d)", first.name, mesh.LogicalName(host),
 			first.file, first.line)
 		return false
 	}
 	line := 1
-	if n := o.nodes[path]; n != nil {
+	if n := o.Nodes[path]; n != nil {
 		line = n.Line
 	}
-	c.owners[key] = owner{o.origin(), o.file, line}
+	c.owners[key] = owner{o.origin(), o.File, line}
 	return true
 }

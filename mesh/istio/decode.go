@@ -2,7 +2,6 @@ package istio
 
 import (
 	"encoding/base64"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -53,54 +52,16 @@ var insteadOf = map[string]string{
 // Short names for what all readers of documents share.
 var join, index, resolve, kindName = document.Join, document.Index, document.Resolve, document.KindName
 
-// decoder reads one document and remembers where everything stands.
-type decoder struct {
-	file     string
-	keys     map[string]*yaml.Node
-	nodes    map[string]*yaml.Node
-	problems []Problem
-}
+// decoder reads one document into Istio's messages.
+type decoder struct{ *document.Reporter }
 
-func newDecoder(doc Document) *decoder {
-	return &decoder{file: doc.File, keys: map[string]*yaml.Node{}, nodes: map[string]*yaml.Node{doc.Path: doc.Node}}
-}
-
-// at reports a problem at a node.
-func (d *decoder) at(n *yaml.Node, code, path, hint, format string, args ...any) {
-	d.problems = append(d.problems, Problem{Code: code, File: d.file, Line: n.Line, Col: n.Column, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
-}
-
-// problem reports a problem at the value of a path, or at the nearest thing above it that is there.
-func (d *decoder) problem(code, path, hint, format string, args ...any) {
-	for at := path; ; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
-		if n := d.nodes[at]; n != nil {
-			d.at(n, code, path, hint, format, args...)
-			return
-		}
-		if at == "" {
-			break
-		}
-	}
-	d.problems = append(d.problems, Problem{Code: code, File: d.file, Line: 1, Col: 1, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
-}
-
-// unknown reports a field that does not exist.
-func (d *decoder) unknown(key *yaml.Node, path string, known []string) {
-	d.at(key, CodeUnknown, path, "", "unknown field %q", key.Value)
-	d.couldBe(key.Value, known)
-}
-
-// couldBe says of the last problem which word is wrong, and what it could have been.
-func (d *decoder) couldBe(word string, known []string) {
-	last := &d.problems[len(d.problems)-1]
-	last.Word, last.Known = word, known
-}
+func newDecoder(doc Document) *decoder { return &decoder{document.NewReporter(doc)} }
 
 // message fills a message from a mapping. Each field is set only when it exists, is honoured and has a value of its type; everything else is a problem.
 func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 	n = resolve(n)
 	if n.Kind != yaml.MappingNode {
-		d.at(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
+		d.At(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
 		return
 	}
 	desc := m.Descriptor()
@@ -112,28 +73,28 @@ func (d *decoder) message(n *yaml.Node, m protoreflect.Message, path string) {
 		known := honouredFields(desc)
 		switch {
 		case seen[key.Value]:
-			d.at(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
+			d.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case f == nil:
-			d.unknown(key, where, known)
+			d.Unknown(CodeUnknown, key, where, known)
 			continue
 		case !slices.Contains(known, key.Value):
 			hint := insteadOf[key.Value]
 			if hint == "" {
 				hint = "honoured here: " + strings.Join(known, ", ")
 			}
-			d.at(key, CodeNotHonoured, where, hint, "%s is not honoured yet", key.Value)
+			d.At(key, CodeNotHonoured, where, hint, "%s is not honoured yet", key.Value)
 			continue
 		}
 		seen[key.Value] = true
 		if one := f.ContainingOneof(); one != nil && !one.IsSynthetic() {
 			if other := oneofs[one.Name()]; other != "" {
-				d.at(key, CodeInvalid, where, "remove one of them", "%s and %s cannot both be set", other, key.Value)
+				d.At(key, CodeInvalid, where, "remove one of them", "%s and %s cannot both be set", other, key.Value)
 				continue
 			}
 			oneofs[one.Name()] = key.Value
 		}
-		d.keys[where], d.nodes[where] = key, value
+		d.Nodes[where] = value
 		d.field(value, m, f, where)
 	}
 }
@@ -155,13 +116,13 @@ func (d *decoder) field(n *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 	switch {
 	case f.IsList():
 		if n.Kind != yaml.SequenceNode {
-			d.at(n, CodeType, path, "", "must be a list, not %s", kindName(n))
+			d.At(n, CodeType, path, "", "must be a list, not %s", kindName(n))
 			return
 		}
 		list := m.Mutable(f).List()
 		for i, e := range n.Content {
 			where := index(path, i)
-			d.nodes[where] = e
+			d.Nodes[where] = e
 			v := list.NewElement() // appended even when it is wrong, so that indices stay those of the document
 			if d.value(e, &v, f, where) || f.Kind() == protoreflect.MessageKind {
 				list.Append(v)
@@ -171,14 +132,14 @@ func (d *decoder) field(n *yaml.Node, m protoreflect.Message, f protoreflect.Fie
 		}
 	case f.IsMap():
 		if n.Kind != yaml.MappingNode {
-			d.at(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
+			d.At(n, CodeType, path, "", "must be a mapping, not %s", kindName(n))
 			return
 		}
 		entries := m.Mutable(f).Map()
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key, value := n.Content[i], n.Content[i+1]
 			where := join(path, key.Value)
-			d.keys[where], d.nodes[where] = key, value
+			d.Nodes[where] = value
 			v := entries.NewValue()
 			if d.value(value, &v, f.MapValue(), where) {
 				entries.Set(protoreflect.ValueOfString(key.Value).MapKey(), v)
@@ -204,9 +165,9 @@ func (d *decoder) value(n *yaml.Node, v *protoreflect.Value, f protoreflect.Fiel
 		return true
 	}
 	if f.Kind() == protoreflect.MessageKind && f.Message().FullName() != "google.protobuf.Duration" {
-		before := len(d.problems)
+		before := len(d.Problems)
 		d.message(n, v.Message(), path)
-		return len(d.problems) == before
+		return len(d.Problems) == before
 	}
 	what, ok := scalarValue(n, v, f)
 	if !ok {
@@ -214,7 +175,7 @@ func (d *decoder) value(n *yaml.Node, v *protoreflect.Value, f protoreflect.Fiel
 		if what == "text" && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
 			hint = "put it in quotes"
 		}
-		d.at(n, CodeType, path, hint, "must be %s, not %s", what, kindName(n))
+		d.At(n, CodeType, path, hint, "must be %s, not %s", what, kindName(n))
 	}
 	return ok
 }

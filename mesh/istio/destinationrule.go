@@ -25,9 +25,9 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 		at := index(join(o.path, "subsets"), i)
 		switch {
 		case s.GetName() == "":
-			o.problem(CodeInvalid, at, "", "the field %q is missing", "name")
+			o.Problem(CodeInvalid, at, "", "the field %q is missing", "name")
 		case names[s.GetName()]:
-			o.problem(CodeConflict, join(at, "name"), "", "there is another subset named %q", s.GetName())
+			o.Problem(CodeConflict, join(at, "name"), "", "there is another subset named %q", s.GetName())
 		}
 		names[s.GetName()] = true
 		subset := mesh.Subset{Name: s.GetName(), Labels: maps.Clone(mesh.Labels(s.GetLabels()))}
@@ -46,7 +46,7 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 			continue
 		}
 		if names[implicit.Name] {
-			o.problem(CodeConflict, join(o.path, "subsets"), "name the subset after the version it selects", "the subset %q does not select the version %q",
+			o.Problem(CodeConflict, join(o.path, "subsets"), "name the subset after the version it selects", "the subset %q does not select the version %q",
 				implicit.Name, implicit.Labels[mesh.LabelVersion])
 			continue
 		}
@@ -58,7 +58,7 @@ func (c *compiler) destinationRule(o *object, spec *networking.DestinationRule) 
 // atLeast1ms reports a duration that Istio refuses.
 func (o *object) atLeast1ms(path string, d time.Duration) time.Duration {
 	if d < time.Millisecond {
-		o.problem(CodeInvalid, path, "", "must be at least 1ms")
+		o.Problem(CodeInvalid, path, "", "must be at least 1ms")
 	}
 	return d
 }

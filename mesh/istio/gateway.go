@@ -50,15 +50,15 @@ func (g *gateway) key() string { return g.namespace + "/" + g.name }
 func (c *compiler) gateway(o *object, spec *networking.Gateway) {
 	g := &gateway{object: o, bound: map[int]map[string][]binding{}}
 	if first := c.gateways[g.key()]; first != nil {
-		o.problem(CodeConflict, join(o.path, "servers"), "", "there is another %s (%s)", o.origin(), first.file)
+		o.Problem(CodeConflict, join(o.path, "servers"), "", "there is another %s (%s)", o.origin(), first.File)
 		return
 	}
 	c.gateways[g.key()] = g
 	if spec.GetSelector()["istio"] == "egressgateway" {
-		o.problem(CodeNotHonoured, join(o.path, "selector.istio"), "", "an egress gateway is not honoured yet")
+		o.Problem(CodeNotHonoured, join(o.path, "selector.istio"), "", "an egress gateway is not honoured yet")
 	}
-	if len(spec.GetServers()) == 0 && !o.hasProblem(o.path) {
-		o.problem(CodeInvalid, o.path, "", "at least one server is needed")
+	if len(spec.GetServers()) == 0 && !o.Has(o.path) {
+		o.Problem(CodeInvalid, o.path, "", "at least one server is needed")
 	}
 	for i, s := range spec.GetServers() {
 		c.server(g, index(join(o.path, "servers"), i), s)
@@ -67,8 +67,8 @@ func (c *compiler) gateway(o *object, spec *networking.Gateway) {
 
 func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 	number := int(s.GetPort().GetNumber())
-	if len(s.GetHosts()) == 0 && !g.hasProblem(join(path, "hosts")) {
-		g.problem(CodeInvalid, path, "such as hosts: ['*']", "at least one host is needed")
+	if len(s.GetHosts()) == 0 && !g.Has(join(path, "hosts")) {
+		g.Problem(CodeInvalid, path, "such as hosts: ['*']", "at least one host is needed")
 	}
 	var out server
 	for i, text := range s.GetHosts() {
@@ -83,7 +83,7 @@ func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 			namespace = g.namespace
 		}
 		if !validHost(host) {
-			g.problem(CodeInvalid, at, "*, *.example.com or books.example.com", "%q is not a host", host)
+			g.Problem(CodeInvalid, at, "*, *.example.com or books.example.com", "%q is not a host", host)
 			continue
 		}
 		out.hosts = append(out.hosts, served{namespace, strings.ToLower(host)})
@@ -102,14 +102,14 @@ func (c *compiler) serverPort(g *gateway, path string, s *networking.Server, hos
 	out := mesh.Port{Name: s.GetPort().GetName(), Number: int(s.GetPort().GetNumber()), Redirect: s.GetTls().GetHttpsRedirect()}
 	at := join(path, "port")
 	switch protocol, known := protocols[word]; {
-	case g.hasProblem(at):
+	case g.Has(at):
 		return out
 	case out.Number < 1 || out.Number > 65535:
-		g.problem(CodeInvalid, join(at, "number"), "", "%d is not a port", out.Number)
+		g.Problem(CodeInvalid, join(at, "number"), "", "%d is not a port", out.Number)
 	case word == "":
-		g.problem(CodeInvalid, at, "such as protocol: HTTP", "the field %q is missing", "protocol")
+		g.Problem(CodeInvalid, at, "such as protocol: HTTP", "the field %q is missing", "protocol")
 	case !known:
-		g.problem(CodeNotHonoured, join(at, "protocol"), protocolHint, "the protocol %s is not honoured yet", s.GetPort().GetProtocol())
+		g.Problem(CodeNotHonoured, join(at, "protocol"), protocolHint, "the protocol %s is not honoured yet", s.GetPort().GetProtocol())
 	case protocol == mesh.TLS:
 		c.overTLS(g, path, s, hosts, &out)
 	default:
@@ -122,16 +122,16 @@ func (c *compiler) serverPort(g *gateway, path string, s *networking.Server, hos
 // together reports what one port cannot do for several servers.
 func (g *gateway) together(path string, p mesh.Port) {
 	for _, s := range g.servers {
-		if s.port.Number != p.Number || g.hasProblem(path) {
+		if s.port.Number != p.Number || g.Has(path) {
 			continue
 		}
 		switch {
 		case s.port.Protocol != p.Protocol || (s.port.TLS == nil) != (p.TLS == nil):
-			g.problem(CodeConflict, join(path, "port.protocol"), "", "another server speaks another protocol at port %d", p.Number)
+			g.Problem(CodeConflict, join(path, "port.protocol"), "", "another server speaks another protocol at port %d", p.Number)
 		case s.port.Redirect != p.Redirect:
-			g.problem(CodeNotHonoured, join(path, "tls.httpsRedirect"), "all servers of the port, or none", "a redirect for some hosts of port %d is not honoured yet", p.Number)
+			g.Problem(CodeNotHonoured, join(path, "tls.httpsRedirect"), "all servers of the port, or none", "a redirect for some hosts of port %d is not honoured yet", p.Number)
 		case p.TLS != nil && (s.port.TLS.Mode != p.TLS.Mode || s.port.TLS.Roots != p.TLS.Roots || s.port.TLS.MinVersion != p.TLS.MinVersion):
-			g.problem(CodeNotHonoured, join(path, "tls"), "a port of its own", "another mode, version or root of the callers than another server of port %d has is not honoured yet", p.Number)
+			g.Problem(CodeNotHonoured, join(path, "tls"), "a port of its own", "another mode, version or root of the callers than another server of port %d has is not honoured yet", p.Number)
 		}
 	}
 }

@@ -15,11 +15,11 @@ import (
 func (g *gateway) withoutTLS(path string, s *networking.Server) {
 	t, at := s.GetTls(), join(path, "tls")
 	switch http := protocols[strings.ToUpper(s.GetPort().GetProtocol())].IsHTTP(); {
-	case t == nil || g.hasProblem(at):
+	case t == nil || g.Has(at):
 	case t.GetHttpsRedirect() && !http:
-		g.problem(CodeInvalid, join(at, "httpsRedirect"), "", "only requests of HTTP can be redirected")
+		g.Problem(CodeInvalid, join(at, "httpsRedirect"), "", "only requests of HTTP can be redirected")
 	case t.GetMode() != networking.ServerTLSSettings_PASSTHROUGH || t.GetServerCertificate()+t.GetPrivateKey()+t.GetCaCertificates()+t.GetCredentialName() != "":
-		g.problem(CodeInvalid, at, "protocol: HTTPS or TLS", "the protocol %s is without TLS", s.GetPort().GetProtocol())
+		g.Problem(CodeInvalid, at, "protocol: HTTPS or TLS", "the protocol %s is without TLS", s.GetPort().GetProtocol())
 	}
 }
 
@@ -37,26 +37,26 @@ func (c *compiler) overTLS(g *gateway, path string, s *networking.Server, hosts 
 	}
 	out.TLS = &mesh.ServerTLS{MinVersion: minVersions[t.GetMinProtocolVersion()]}
 	switch {
-	case t == nil && !g.hasProblem(at):
-		g.problem(CodeInvalid, path, "such as tls: {mode: SIMPLE, credentialName: books}", "the field %q is missing", "tls")
+	case t == nil && !g.Has(at):
+		g.Problem(CodeInvalid, path, "such as tls: {mode: SIMPLE, credentialName: books}", "the field %q is missing", "tls")
 		return
-	case g.hasProblem(at):
+	case g.Has(at):
 		return
 	case t.GetHttpsRedirect():
-		g.problem(CodeInvalid, join(at, "httpsRedirect"), "a server of HTTP", "requests are over TLS already")
+		g.Problem(CodeInvalid, join(at, "httpsRedirect"), "a server of HTTP", "requests are over TLS already")
 	}
 	switch t.GetMode() {
 	case networking.ServerTLSSettings_PASSTHROUGH:
 		out.Protocol, out.TLS.Mode = mesh.TLS, mesh.Passthrough
 		if t.GetServerCertificate()+t.GetPrivateKey()+t.GetCaCertificates()+t.GetCredentialName() != "" {
-			g.problem(CodeInvalid, at, "mode: SIMPLE", "with the mode PASSTHROUGH no certificate is shown")
+			g.Problem(CodeInvalid, at, "mode: SIMPLE", "with the mode PASSTHROUGH no certificate is shown")
 		}
 	case networking.ServerTLSSettings_SIMPLE:
 		out.TLS.Mode = mesh.SimpleTLS
 	case networking.ServerTLSSettings_MUTUAL:
 		out.TLS.Mode = mesh.MutualTLS
 	default:
-		g.problem(CodeNotHonoured, join(at, "mode"), "SIMPLE, MUTUAL or PASSTHROUGH", "the mode %s is not honoured yet", t.GetMode())
+		g.Problem(CodeNotHonoured, join(at, "mode"), "SIMPLE, MUTUAL or PASSTHROUGH", "the mode %s is not honoured yet", t.GetMode())
 		return
 	}
 	if out.TLS.Mode == mesh.Passthrough {
@@ -75,11 +75,11 @@ func (c *compiler) overTLS(g *gateway, path string, s *networking.Server, hosts 
 
 // credentials reads what a server shows, and with the mode MUTUAL the roots of its callers.
 func (c *compiler) credentials(g *gateway, path string, t *networking.ServerTLSSettings) (shown mesh.Certificate, roots string, ok bool) {
-	before := len(g.problems)
+	before := len(g.Problems)
 	at := join(path, "credentialName")
 	if t.GetCredentialName() != "" {
 		if t.GetServerCertificate()+t.GetPrivateKey()+t.GetCaCertificates() != "" {
-			g.problem(CodeInvalid, at, "remove one of them", "credentialName and files cannot both be set")
+			g.Problem(CodeInvalid, at, "remove one of them", "credentialName and files cannot both be set")
 		}
 		shown, roots = c.credential(g, at, t)
 	} else {
@@ -90,16 +90,16 @@ func (c *compiler) credentials(g *gateway, path string, t *networking.ServerTLSS
 			roots = c.file(g, join(path, "caCertificates"), t.GetCaCertificates())
 		}
 	}
-	if len(g.problems) > before {
+	if len(g.Problems) > before {
 		return shown, roots, false
 	}
 	if _, err := tls.X509KeyPair([]byte(shown.Chain), []byte(shown.PrivateKey)); err != nil {
-		g.problem(CodeInvalid, at, "both in PEM", "the certificate and its key cannot be used: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		g.Problem(CodeInvalid, at, "both in PEM", "the certificate and its key cannot be used: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	if t.GetMode() == networking.ServerTLSSettings_MUTUAL && !x509.NewCertPool().AppendCertsFromPEM([]byte(roots)) {
-		g.problem(CodeInvalid, at, "in PEM", "there is no certificate among the roots of the callers")
+		g.Problem(CodeInvalid, at, "in PEM", "there is no certificate among the roots of the callers")
 	}
-	return shown, roots, len(g.problems) == before
+	return shown, roots, len(g.Problems) == before
 }
 
 // credential reads a Secret. The roots may stand in one of their own, NAME-cacert, as with Istio.
@@ -107,8 +107,8 @@ func (c *compiler) credential(g *gateway, path string, t *networking.ServerTLSSe
 	name := t.GetCredentialName()
 	s := c.secrets[g.namespace+"/"+name]
 	if s == nil {
-		g.problem(CodeReference, path, "a document of the kind Secret", "no such Secret: %s/%s", g.namespace, name)
-		g.couldBe(name, c.secretsOf(g.namespace))
+		g.Problem(CodeReference, path, "a document of the kind Secret", "no such Secret: %s/%s", g.namespace, name)
+		g.CouldBe(name, c.secretsOf(g.namespace))
 		return shown, ""
 	}
 	roots = s.roots()
@@ -116,10 +116,10 @@ func (c *compiler) credential(g *gateway, path string, t *networking.ServerTLSSe
 		roots = own.roots()
 	}
 	if s.chain() == "" || s.key() == "" {
-		g.problem(CodeInvalid, path, "", "the Secret %s has no %s and %s", name, keyChain, keyKey)
+		g.Problem(CodeInvalid, path, "", "the Secret %s has no %s and %s", name, keyChain, keyKey)
 	}
 	if t.GetMode() == networking.ServerTLSSettings_MUTUAL && roots == "" {
-		g.problem(CodeInvalid, path, "", "neither the Secret %s nor %s-cacert has %s", name, name, keyRoots)
+		g.Problem(CodeInvalid, path, "", "neither the Secret %s nor %s-cacert has %s", name, name, keyRoots)
 	}
 	return mesh.Certificate{Chain: s.chain(), PrivateKey: s.key()}, roots
 }
@@ -139,7 +139,7 @@ func (c *compiler) secretsOf(namespace string) []string {
 func (c *compiler) file(g *gateway, path, name string) string {
 	if name == "" {
 		parent, field := path[:strings.LastIndexByte(path, '.')], path[strings.LastIndexByte(path, '.')+1:]
-		g.problem(CodeInvalid, parent, "or a credentialName", "the field %q is missing", field)
+		g.Problem(CodeInvalid, parent, "or a credentialName", "the field %q is missing", field)
 		return ""
 	}
 	return c.contents(g.object, path, name)
@@ -149,7 +149,7 @@ func (c *compiler) file(g *gateway, path, name string) string {
 func (c *compiler) contents(o *object, path, name string) string {
 	text, err := c.files(name)
 	if err != nil {
-		o.problem(CodeReference, path, "a file of the scenario's folder", "%v", err)
+		o.Problem(CodeReference, path, "a file of the scenario's folder", "%v", err)
 	}
 	return string(text)
 }

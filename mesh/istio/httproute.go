@@ -51,12 +51,12 @@ func (c *compiler) action(o *object, path string, r *networking.HTTPRoute, at pl
 		actions++
 		out.Direct = o.direct(join(path, "directResponse"), r.GetDirectResponse())
 	}
-	if actions != 1 && !o.hasProblem(path) {
-		o.problem(CodeInvalid, path, "", "exactly one of route, redirect and directResponse is needed, not %d", actions)
+	if actions != 1 && !o.Has(path) {
+		o.Problem(CodeInvalid, path, "", "exactly one of route, redirect and directResponse is needed, not %d", actions)
 	}
 	mirrored := r.GetMirror() != nil || len(r.GetMirrors()) > 0
 	if len(r.GetRoute()) == 0 && (r.GetRewrite() != nil || r.GetRetries() != nil || r.GetTimeout() != nil || mirrored) {
-		o.problem(CodeInvalid, path, "", "rewrite, retries, timeout and mirrors need a route")
+		o.Problem(CodeInvalid, path, "", "rewrite, retries, timeout and mirrors need a route")
 	}
 	if t := r.GetTimeout(); t != nil && t.AsDuration() != 0 { // 0s switches the timeout off, as in Istio
 		out.Timeout = o.atLeast1ms(join(path, "timeout"), t.AsDuration())
@@ -64,11 +64,6 @@ func (c *compiler) action(o *object, path string, r *networking.HTTPRoute, at pl
 	if rw := r.GetRewrite(); rw != nil {
 		o.rewrite(join(path, "rewrite"), rw, out)
 	}
-}
-
-// hasProblem reports whether there is a problem at or below a path.
-func (o *object) hasProblem(path string) bool {
-	return slices.ContainsFunc(o.problems, func(p Problem) bool { return strings.HasPrefix(p.Path, path) })
 }
 
 // split compiles the destinations of an http route.
@@ -92,8 +87,8 @@ func splitOf[A weighted](c *compiler, o *object, path string, arms []A, port int
 	for i, a := range arms {
 		at := index(path, i)
 		if a.GetDestination() == nil {
-			if !o.hasProblem(at) {
-				o.problem(CodeInvalid, at, "", "the field %q is missing", "destination")
+			if !o.Has(at) {
+				o.Problem(CodeInvalid, at, "", "the field %q is missing", "destination")
 			}
 			continue
 		}
@@ -101,7 +96,7 @@ func splitOf[A weighted](c *compiler, o *object, path string, arms []A, port int
 		more(at, a, &d)
 		switch w := a.GetWeight(); {
 		case w < 0:
-			o.problem(CodeInvalid, join(at, "weight"), "", "a weight is not negative")
+			o.Problem(CodeInvalid, join(at, "weight"), "", "a weight is not negative")
 		case w == 0 && len(arms) == 1:
 			d.Weight = 100
 		default:
@@ -110,8 +105,8 @@ func splitOf[A weighted](c *compiler, o *object, path string, arms []A, port int
 		sum += uint64(d.Weight)
 		out = append(out, d)
 	}
-	if sum == 0 && !o.hasProblem(path) {
-		o.problem(CodeInvalid, path, "", "the weights add up to 0")
+	if sum == 0 && !o.Has(path) {
+		o.Problem(CodeInvalid, path, "", "the weights add up to 0")
 	}
 	return out
 }
@@ -127,7 +122,7 @@ func (c *compiler) destination(o *object, path string, dest *networking.Destinat
 	}
 	switch number := int(dest.GetPort().GetNumber()); {
 	case number != 0 && !hasPort(number):
-		o.problem(CodeReference, join(path, "port.number"), "", "%s has no port %d", mesh.LogicalName(svc.Host), number)
+		o.Problem(CodeReference, join(path, "port.number"), "", "%s has no port %d", mesh.LogicalName(svc.Host), number)
 	case number != 0:
 		out.Port = number
 	case len(svc.Ports) == 1:
@@ -135,16 +130,16 @@ func (c *compiler) destination(o *object, path string, dest *networking.Destinat
 	case hasPort(port):
 		out.Port = port
 	default:
-		o.problem(CodeInvalid, path, "such as port: {number: 8080}", "%s has several ports, and the destination must name one", mesh.LogicalName(svc.Host))
+		o.Problem(CodeInvalid, path, "such as port: {number: 8080}", "%s has several ports, and the destination must name one", mesh.LogicalName(svc.Host))
 	}
 	if out.Subset != "" && !slices.ContainsFunc(svc.Subsets, func(s mesh.Subset) bool { return s.Name == out.Subset }) {
 		var known []string
 		for _, s := range svc.Subsets {
 			known = append(known, s.Name)
 		}
-		o.problem(CodeReference, join(path, "subset"), "define it in a DestinationRule", "%s has no subset %q", mesh.LogicalName(svc.Host), out.Subset)
+		o.Problem(CodeReference, join(path, "subset"), "define it in a DestinationRule", "%s has no subset %q", mesh.LogicalName(svc.Host), out.Subset)
 		if len(known) > 0 {
-			o.couldBe(out.Subset, known)
+			o.CouldBe(out.Subset, known)
 		}
 	}
 	return out
@@ -178,7 +173,7 @@ func (o *object) matches(path string, matches []*networking.HTTPMatchRequest, wh
 
 func (o *object) port(path string, port uint32) {
 	if port > 65535 {
-		o.problem(CodeInvalid, path, "", "%d is not a port", port)
+		o.Problem(CodeInvalid, path, "", "%d is not a port", port)
 	}
 }
 
@@ -209,12 +204,12 @@ func (o *object) stringMatch(path string, m *networking.StringMatch) *mesh.Strin
 		return &mesh.StringMatch{Prefix: &t.Prefix}
 	case *networking.StringMatch_Regex:
 		if _, err := regexp.Compile(t.Regex); err != nil {
-			o.problem(CodeType, join(path, "regex"), "RE2 syntax", "not a regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+			o.Problem(CodeType, join(path, "regex"), "RE2 syntax", "not a regular expression: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		}
 		return &mesh.StringMatch{Regex: &t.Regex}
 	default:
-		if !o.hasProblem(path) {
-			o.problem(CodeInvalid, path, "", "one of exact, prefix and regex is needed")
+		if !o.Has(path) {
+			o.Problem(CodeInvalid, path, "", "one of exact, prefix and regex is needed")
 		}
 		return nil
 	}

@@ -14,8 +14,8 @@ import (
 // tlsRoute compiles one tls route for a place. It is not ok when none of its matches can hold there.
 func (c *compiler) tlsRoute(o *object, r *networking.TLSRoute, i int, at place) (route mesh.Route, ok bool) {
 	path := index(join(o.path, "tls"), i)
-	if len(r.GetMatch()) == 0 && !o.hasProblem(path) {
-		o.problem(CodeInvalid, path, "such as match: [{sniHosts: [db.example.com]}]", "the field %q is missing", "match")
+	if len(r.GetMatch()) == 0 && !o.Has(path) {
+		o.Problem(CodeInvalid, path, "such as match: [{sniHosts: [db.example.com]}]", "the field %q is missing", "match")
 	}
 	var matches []mesh.Match
 	for j, m := range r.GetMatch() {
@@ -44,8 +44,8 @@ func (c *compiler) tcpRoute(o *object, r *networking.TCPRoute, i int, at place) 
 func (c *compiler) l4Route(o *object, path, name string, arms []*networking.RouteDestination, matches []mesh.Match, at place) mesh.Route {
 	out := mesh.Route{Name: name, Origin: o.origin(), Matches: matches}
 	if len(arms) == 0 {
-		if !o.hasProblem(path) {
-			o.problem(CodeInvalid, path, "", "the field %q is missing", "route")
+		if !o.Has(path) {
+			o.Problem(CodeInvalid, path, "", "the field %q is missing", "route")
 		}
 		return out
 	}
@@ -63,8 +63,8 @@ func (o *object) l4Match(path string, m matched, at place) (out mesh.Match, here
 
 // serverNames are the names that a match tests; nil: any. They must be among the hosts of the document, as Istio demands.
 func (o *object) serverNames(path string, names []string, at place) []string {
-	if len(names) == 0 && !o.hasProblem(path) {
-		o.problem(CodeInvalid, path, "such as sniHosts: [db.example.com]", "the field %q is missing", "sniHosts")
+	if len(names) == 0 && !o.Has(path) {
+		o.Problem(CodeInvalid, path, "such as sniHosts: [db.example.com]", "the field %q is missing", "sniHosts")
 	}
 	var out []string
 	for i, name := range names {
@@ -75,9 +75,9 @@ func (o *object) serverNames(path string, names []string, at place) []string {
 		}
 		switch {
 		case !validHost(name):
-			o.problem(CodeInvalid, where, "db.example.com or *.example.com", "%q is not a host", name)
+			o.Problem(CodeInvalid, where, "db.example.com or *.example.com", "%q is not a host", name)
 		case !slices.ContainsFunc(at.names, covers):
-			o.problem(CodeInvalid, where, "add it to spec.hosts", "%s is not among the hosts of the document", name)
+			o.Problem(CodeInvalid, where, "add it to spec.hosts", "%s is not among the hosts of the document", name)
 		}
 		out = append(out, lower)
 	}

@@ -33,13 +33,13 @@ type egressRule struct {
 // legacy compiles a document of the old API.
 func (c *compiler) legacy(o *object, doc Document, fields map[string]*yaml.Node) {
 	if kind := fields["kind"]; kind == nil || kind.Value != kindEgressRule {
-		o.problem(CodeKind, join(doc.Path, "kind"), "write a VirtualService or a DestinationRule", "of the API %s only %s is read", legacyVersion, kindEgressRule)
+		o.Problem(CodeKind, join(doc.Path, "kind"), "write a VirtualService or a DestinationRule", "of the API %s only %s is read", legacyVersion, kindEgressRule)
 		return
 	}
 	o.kind = kindEgressRule
 	o.metadata(fields["metadata"], join(doc.Path, "metadata"))
 	if fields["spec"] == nil {
-		o.problem(CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
+		o.Problem(CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
 		return
 	}
 	var rule egressRule
@@ -51,8 +51,8 @@ func (c *compiler) legacy(o *object, doc Document, fields map[string]*yaml.Node)
 func (o *object) fill(doc Document, n *yaml.Node, into any) {
 	d := document.NewDecoder(doc, "MT13", document.Types{})
 	d.Object(n, reflect.ValueOf(into).Elem(), o.path)
-	o.problems = append(o.problems, d.Problems...)
-	maps.Copy(o.nodes, d.Nodes)
+	o.Problems = append(o.Problems, d.Problems...)
+	maps.Copy(o.Nodes, d.Nodes)
 }
 
 // egressRule adds the host of an EgressRule to what is known, as the ServiceEntry would that takes its place: a name is looked up, a wildcard leads where connections were going. A port of https is TLS that
@@ -60,7 +60,7 @@ func (o *object) fill(doc Document, n *yaml.Node, into any) {
 func (c *compiler) egressRule(o *object, rule *egressRule) {
 	path := join(o.path, "destination.service")
 	if rule.Proxy {
-		o.problem(CodeNotHonoured, join(o.path, "useEgressProxy"), "", "an egress gateway is not honoured yet")
+		o.Problem(CodeNotHonoured, join(o.path, "useEgressProxy"), "", "an egress gateway is not honoured yet")
 	}
 	e := &entry{object: o, outside: true, resolution: mesh.DNS, portsPath: join(o.path, "ports")}
 	service := rule.Destination.Service
@@ -71,7 +71,7 @@ func (c *compiler) egressRule(o *object, rule *egressRule) {
 	case strings.HasPrefix(service, "*"):
 		e.resolution = mesh.Original
 	case strings.Contains(service, "/"):
-		o.problem(CodeNotHonoured, path, "name each address", "a range of addresses is not honoured yet")
+		o.Problem(CodeNotHonoured, path, "name each address", "a range of addresses is not honoured yet")
 	}
 	taken := map[int]bool{}
 	for i, p := range rule.Ports {
@@ -80,14 +80,14 @@ func (c *compiler) egressRule(o *object, rule *egressRule) {
 		switch {
 		case !known || p.Port == 0: // a problem already
 		case taken[p.Port]:
-			o.problem(CodeConflict, join(at, "port"), "", "there is another port %d", p.Port)
+			o.Problem(CodeConflict, join(at, "port"), "", "there is another port %d", p.Port)
 		case protocol == mesh.TCP && e.resolution == mesh.Original:
-			o.problem(CodeNotHonoured, join(at, "protocol"), "a host without *", "a wildcard would open port %d to every destination", p.Port)
+			o.Problem(CodeNotHonoured, join(at, "protocol"), "a host without *", "a wildcard would open port %d to every destination", p.Port)
 		}
 		taken[p.Port] = true
 		e.open = append(e.open, openPort{mesh.Port{Name: p.Protocol, Number: p.Port, Protocol: protocol}, p.Port})
 	}
-	if service == "" && o.hasProblem(o.path) {
+	if service == "" && o.Has(o.path) {
 		return
 	}
 	if host, ok := e.host(path, service); ok {

@@ -33,7 +33,7 @@ func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[st
 	o.kind = kindSecret
 	o.onlyFields(root, path, "apiVersion", "kind", "metadata", "type", "data", "stringData", "immutable")
 	if v := fields["apiVersion"]; v == nil || v.Value != "v1" {
-		o.problem(CodeKind, join(path, "apiVersion"), "v1", "a Secret is of the API v1")
+		o.Problem(CodeKind, join(path, "apiVersion"), "v1", "a Secret is of the API v1")
 		return
 	}
 	o.metadata(fields["metadata"], join(path, "metadata"))
@@ -45,7 +45,7 @@ func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[st
 		}
 		at := join(path, field)
 		if n.Kind != yaml.MappingNode {
-			o.at(n, CodeType, at, "", "must be a mapping")
+			o.At(n, CodeType, at, "", "must be a mapping")
 			continue
 		}
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -56,7 +56,7 @@ func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[st
 				text, ok = string(raw), err == nil
 			}
 			if !ok {
-				o.at(value, CodeType, join(at, name), "", "must be %s", map[string]string{"data": "base64 text", "stringData": "text"}[field])
+				o.At(value, CodeType, join(at, name), "", "must be %s", map[string]string{"data": "base64 text", "stringData": "text"}[field])
 				continue
 			}
 			s.texts[name] = text
@@ -67,7 +67,7 @@ func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[st
 	}
 	name := o.namespace + "/" + o.name
 	if first := c.secrets[name]; first != nil {
-		o.problem(CodeConflict, join(path, "metadata"), "", "there is another Secret %s (%s)", name, first.file)
+		o.Problem(CodeConflict, join(path, "metadata"), "", "there is another Secret %s (%s)", name, first.File)
 		return
 	}
 	c.secrets[name] = s

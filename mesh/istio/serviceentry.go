@@ -21,14 +21,14 @@ func (c *compiler) serviceEntry(o *object, spec *networking.ServiceEntry) {
 	e.addresses(spec.GetAddresses())
 	e.ports(spec)
 	e.endpoints(spec)
-	if len(spec.GetHosts()) == 0 && !o.hasProblem(join(o.path, "hosts")) {
-		o.problem(CodeInvalid, o.path, "such as hosts: [api.example.com]", "at least one host is needed")
+	if len(spec.GetHosts()) == 0 && !o.Has(join(o.path, "hosts")) {
+		o.Problem(CodeInvalid, o.path, "such as hosts: [api.example.com]", "at least one host is needed")
 	}
 	for i, name := range spec.GetHosts() {
 		path := index(join(o.path, "hosts"), i)
 		host, ok := e.host(path, name)
-		if ok && e.resolution == mesh.Static && len(e.listed) == 0 && c.rules.Services[host] == nil && !e.hasProblem(join(e.path, "endpoints")) {
-			e.problem(CodeInvalid, path, "such as endpoints: [{address: 192.0.2.7}]", "the resolution STATIC needs endpoints")
+		if ok && e.resolution == mesh.Static && len(e.listed) == 0 && c.rules.Services[host] == nil && !e.Has(join(e.path, "endpoints")) {
+			e.Problem(CodeInvalid, path, "such as endpoints: [{address: 192.0.2.7}]", "the resolution STATIC needs endpoints")
 			continue
 		}
 		if ok {
@@ -70,7 +70,7 @@ func (o *object) resolution(r networking.ServiceEntry_Resolution) mesh.Resolutio
 	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
 		return mesh.DNS
 	default:
-		o.problem(CodeNotHonoured, join(o.path, "resolution"), "NONE, STATIC, DNS or DNS_ROUND_ROBIN", "the resolution %s is not honoured yet", r)
+		o.Problem(CodeNotHonoured, join(o.path, "resolution"), "NONE, STATIC, DNS or DNS_ROUND_ROBIN", "the resolution %s is not honoured yet", r)
 		return mesh.Static
 	}
 }
@@ -81,7 +81,7 @@ func (c *compiler) exportTo(o *object, path string, to []string) {
 		if namespace == "*" || namespace == "." && o.namespace == c.home {
 			continue
 		}
-		o.problem(CodeNotHonoured, index(path, i), insteadOf["exportTo"], "an export to %q alone is not honoured yet", namespace)
+		o.Problem(CodeNotHonoured, index(path, i), insteadOf["exportTo"], "an export to %q alone is not honoured yet", namespace)
 	}
 }
 
@@ -89,13 +89,13 @@ func (c *compiler) exportTo(o *object, path string, to []string) {
 func (e *entry) host(path, name string) (host string, ok bool) {
 	wildcard := strings.HasPrefix(name, "*")
 	switch {
-	case e.hasProblem(path):
+	case e.Has(path):
 		return "", false
 	case name == "*" || !validHost(name):
-		e.problem(CodeInvalid, path, "api.example.com or *.example.com", "%q is not a host of an entry", name)
+		e.Problem(CodeInvalid, path, "api.example.com or *.example.com", "%q is not a host of an entry", name)
 		return "", false
 	case wildcard && e.resolution != mesh.Original:
-		e.problem(CodeInvalid, path, "resolution: NONE", "a wildcard host has no addresses of its own: connections go where they were going, which is the resolution NONE")
+		e.Problem(CodeInvalid, path, "resolution: NONE", "a wildcard host has no addresses of its own: connections go where they were going, which is the resolution NONE")
 		return "", false
 	case wildcard:
 		return strings.ToLower(name), true
@@ -111,7 +111,7 @@ func (c *compiler) addHost(e *entry, path, host string) {
 	}
 	known := c.rules.Services[host]
 	if known != nil && !known.External {
-		e.problem(CodeConflict, path, "an entry is for what is outside", "%s is a service of the mesh already", mesh.LogicalName(host))
+		e.Problem(CodeConflict, path, "an entry is for what is outside", "%s is a service of the mesh already", mesh.LogicalName(host))
 		return
 	}
 	svc := &mesh.Service{Host: host, Addresses: e.virtual, External: e.outside, Resolution: e.resolution}
@@ -128,7 +128,7 @@ func (c *compiler) addHost(e *entry, path, host string) {
 			svc.Resolution = e.resolution
 			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: e.behind(host, p)}
 		case !hasPort(known, p.target):
-			e.problem(CodeReference, index(e.portsPath, i), "", "%s has no port %d", mesh.LogicalName(host), p.target)
+			e.Problem(CodeReference, index(e.portsPath, i), "", "%s has no port %d", mesh.LogicalName(host), p.target)
 		case p.target != p.Number:
 			svc.Resolution = mesh.DNS
 			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: []mesh.Endpoint{named(host, host, p.target)}}
@@ -152,13 +152,13 @@ func (e *entry) addresses(all []string) {
 		path := index(join(e.path, "addresses"), i)
 		address, err := netip.ParseAddr(text)
 		switch _, prefix := netip.ParsePrefix(text); {
-		case e.hasProblem(path):
+		case e.Has(path):
 		case err == nil && address.Zone() == "":
 			e.virtual = append(e.virtual, address.String())
 		case prefix == nil:
-			e.problem(CodeNotHonoured, path, "name each address", "a range of addresses is not honoured yet")
+			e.Problem(CodeNotHonoured, path, "name each address", "a range of addresses is not honoured yet")
 		default:
-			e.problem(CodeType, path, "such as 192.0.2.7", "%q is not an address", text)
+			e.Problem(CodeType, path, "such as 192.0.2.7", "%q is not an address", text)
 		}
 	}
 }
@@ -173,31 +173,31 @@ const protocolHint = "HTTP, HTTP2, GRPC, HTTPS, TLS or TCP"
 
 func (e *entry) ports(spec *networking.ServiceEntry) {
 	names, numbers := map[string]bool{}, map[uint32]bool{}
-	if len(spec.GetPorts()) == 0 && !e.hasProblem(e.portsPath) {
-		e.problem(CodeInvalid, e.path, "such as ports: [{number: 80, name: http, protocol: HTTP}]", "at least one port is needed")
+	if len(spec.GetPorts()) == 0 && !e.Has(e.portsPath) {
+		e.Problem(CodeInvalid, e.path, "such as ports: [{number: 80, name: http, protocol: HTTP}]", "at least one port is needed")
 	}
 	for i, p := range spec.GetPorts() {
 		path := index(e.portsPath, i)
 		protocol, known := protocols[strings.ToUpper(p.GetProtocol())]
 		switch {
-		case e.hasProblem(path):
+		case e.Has(path):
 			continue
 		case p.GetNumber() < 1 || p.GetNumber() > 65535:
-			e.problem(CodeInvalid, join(path, "number"), "", "%d is not a port", p.GetNumber())
+			e.Problem(CodeInvalid, join(path, "number"), "", "%d is not a port", p.GetNumber())
 		case p.GetTargetPort() > 65535:
-			e.problem(CodeInvalid, join(path, "targetPort"), "", "%d is not a port", p.GetTargetPort())
+			e.Problem(CodeInvalid, join(path, "targetPort"), "", "%d is not a port", p.GetTargetPort())
 		case p.GetName() == "":
-			e.problem(CodeInvalid, path, "such as name: http", "the field %q is missing", "name")
+			e.Problem(CodeInvalid, path, "such as name: http", "the field %q is missing", "name")
 		case p.GetProtocol() == "":
-			e.problem(CodeInvalid, path, "such as protocol: HTTP", "the field %q is missing", "protocol")
+			e.Problem(CodeInvalid, path, "such as protocol: HTTP", "the field %q is missing", "protocol")
 		case !known:
-			e.problem(CodeNotHonoured, join(path, "protocol"), protocolHint, "the protocol %s is not honoured yet", p.GetProtocol())
+			e.Problem(CodeNotHonoured, join(path, "protocol"), protocolHint, "the protocol %s is not honoured yet", p.GetProtocol())
 		case names[p.GetName()]:
-			e.problem(CodeConflict, join(path, "name"), "", "there is another port named %q", p.GetName())
+			e.Problem(CodeConflict, join(path, "name"), "", "there is another port named %q", p.GetName())
 		case numbers[p.GetNumber()]:
-			e.problem(CodeConflict, join(path, "number"), "", "there is another port %d", p.GetNumber())
+			e.Problem(CodeConflict, join(path, "number"), "", "there is another port %d", p.GetNumber())
 		case protocol == mesh.TCP && e.resolution == mesh.Original && len(spec.GetAddresses()) == 0:
-			e.problem(CodeNotHonoured, join(path, "protocol"), "addresses, or a resolution that says where to", "without addresses the resolution NONE would open port %d to every destination", p.GetNumber())
+			e.Problem(CodeNotHonoured, join(path, "protocol"), "addresses, or a resolution that says where to", "without addresses the resolution NONE would open port %d to every destination", p.GetNumber())
 		}
 		names[p.GetName()], numbers[p.GetNumber()] = true, true
 		target := int(p.GetTargetPort())
@@ -213,9 +213,9 @@ func (e *entry) endpoints(spec *networking.ServiceEntry) {
 	all := join(e.path, "endpoints")
 	switch many := len(spec.GetEndpoints()); {
 	case many > 0 && e.resolution == mesh.Original:
-		e.problem(CodeInvalid, all, "STATIC or DNS", "the resolution NONE has no endpoints: connections go where they were going")
+		e.Problem(CodeInvalid, all, "STATIC or DNS", "the resolution NONE has no endpoints: connections go where they were going")
 	case many > 1 && spec.GetResolution() == networking.ServiceEntry_DNS_ROUND_ROBIN:
-		e.problem(CodeInvalid, all, "resolution: DNS", "the resolution DNS_ROUND_ROBIN takes one endpoint")
+		e.Problem(CodeInvalid, all, "resolution: DNS", "the resolution DNS_ROUND_ROBIN takes one endpoint")
 	}
 	for i, w := range spec.GetEndpoints() {
 		path := index(all, i)
@@ -226,9 +226,9 @@ func (e *entry) endpoints(spec *networking.ServiceEntry) {
 			at, number := join(join(path, "ports"), name), w.GetPorts()[name]
 			switch {
 			case !slices.ContainsFunc(e.open, func(p openPort) bool { return p.Name == name }):
-				e.problem(CodeReference, at, "", "the entry has no port named %q", name)
+				e.Problem(CodeReference, at, "", "the entry has no port named %q", name)
 			case number < 1 || number > 65535:
-				e.problem(CodeInvalid, at, "", "%d is not a port", number)
+				e.Problem(CodeInvalid, at, "", "%d is not a port", number)
 			}
 			one.ports[name] = int(number)
 		}
@@ -241,17 +241,17 @@ func (e *entry) address(path, text string) string {
 	_, err := netip.ParseAddr(text)
 	at := join(path, "address")
 	switch {
-	case e.hasProblem(path):
+	case e.Has(path):
 	case text == "":
-		e.problem(CodeInvalid, path, "", "the field %q is missing", "address")
+		e.Problem(CodeInvalid, path, "", "the field %q is missing", "address")
 	case err == nil:
 		return text
 	case strings.HasPrefix(text, "unix:"):
-		e.problem(CodeNotHonoured, at, "an IP address", "a socket of this machine is not honoured")
+		e.Problem(CodeNotHonoured, at, "an IP address", "a socket of this machine is not honoured")
 	case strings.Contains(text, "*") || !validHost(text):
-		e.problem(CodeInvalid, at, "", "%q is neither an IP address nor a name", text)
+		e.Problem(CodeInvalid, at, "", "%q is neither an IP address nor a name", text)
 	case e.resolution == mesh.Static:
-		e.problem(CodeInvalid, at, "resolution: DNS", "%q is not an IP address, as the resolution STATIC needs", text)
+		e.Problem(CodeInvalid, at, "resolution: DNS", "%q is not an IP address, as the resolution STATIC needs", text)
 	}
 	return mesh.Resolve(text, e.namespace)
 }
@@ -301,7 +301,7 @@ func (e *entry) withNames(host string, p mesh.TrafficPolicy, resolution mesh.Res
 	}
 	if resolution == mesh.Original {
 		e.once(func() {
-			e.problem(CodeNotHonoured, join(e.path, "resolution"), "DNS", "TLS to %s is not honoured yet with the resolution NONE", mesh.LogicalName(host))
+			e.Problem(CodeNotHonoured, join(e.path, "resolution"), "DNS", "TLS to %s is not honoured yet with the resolution NONE", mesh.LogicalName(host))
 		})
 	}
 	if len(p.TLS.Names) == 0 && len(e.altNames) > 0 {

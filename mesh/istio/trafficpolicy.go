@@ -39,7 +39,7 @@ func loadBalancer(o *object, path string, lb *networking.LoadBalancerSettings, p
 	}
 	policy.Warmup = warmup(o, path, lb)
 	if policy.Warmup != nil && (policy.Balancer == mesh.Random || policy.Hash != nil) {
-		o.problem(CodeInvalid, path, "", "only LEAST_REQUEST and ROUND_ROBIN warm endpoints up")
+		o.Problem(CodeInvalid, path, "", "only LEAST_REQUEST and ROUND_ROBIN warm endpoints up")
 	}
 }
 
@@ -54,7 +54,7 @@ func simple(o *object, path string, simple networking.LoadBalancerSettings_Simpl
 	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
 		return mesh.LeastRequest
 	default:
-		o.problem(CodeNotHonoured, path, "LEAST_REQUEST, ROUND_ROBIN or RANDOM", "%s is not honoured yet", simple)
+		o.Problem(CodeNotHonoured, path, "LEAST_REQUEST, ROUND_ROBIN or RANDOM", "%s is not honoured yet", simple)
 	}
 	return ""
 }
@@ -72,7 +72,7 @@ func consistentHash(o *object, path string, lb *networking.LoadBalancerSettings_
 	size, at := lb.GetMinimumRingSize(), join(path, "minimumRingSize")
 	switch ring, table := lb.GetRingHash(), lb.GetMaglev(); {
 	case size != 0 && (ring != nil || table != nil):
-		o.problem(CodeInvalid, at, "remove one of them", "minimumRingSize and an algorithm cannot both be set")
+		o.Problem(CodeInvalid, at, "remove one of them", "minimumRingSize and an algorithm cannot both be set")
 	case ring != nil:
 		size, at = ring.GetMinimumRingSize(), join(path, "ringHash.minimumRingSize")
 	case table != nil:
@@ -81,7 +81,7 @@ func consistentHash(o *object, path string, lb *networking.LoadBalancerSettings_
 		return
 	}
 	if size > maxRingSize {
-		o.problem(CodeInvalid, at, "", "must be at most %d", maxRingSize)
+		o.Problem(CodeInvalid, at, "", "must be at most %d", maxRingSize)
 		return
 	}
 	policy.Hash.MinRingSize = int(size)
@@ -89,7 +89,7 @@ func consistentHash(o *object, path string, lb *networking.LoadBalancerSettings_
 
 func tableSize(o *object, path string, size uint64) int {
 	if size >= maxTableSize || !big.NewInt(int64(size)).ProbablyPrime(0) { // without error below 2^64
-		o.problem(CodeInvalid, path, "such as 65537", "must be a prime below %d", maxTableSize)
+		o.Problem(CodeInvalid, path, "such as 65537", "must be a prime below %d", maxTableSize)
 		return 0
 	}
 	return int(size)
@@ -109,13 +109,13 @@ func hashKey(o *object, path string, lb *networking.LoadBalancerSettings_Consist
 		return
 	}
 	if hash.Header == "" && hash.Query == "" && !hash.SourceIP {
-		o.problem(CodeInvalid, path, "", "one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName is needed")
+		o.Problem(CodeInvalid, path, "", "one of httpHeaderName, httpCookie, useSourceIp and httpQueryParameterName is needed")
 	}
 }
 
 func cookie(o *object, path string, c *networking.LoadBalancerSettings_ConsistentHashLB_HTTPCookie) *mesh.HashCookie {
 	if c.GetName() == "" {
-		o.problem(CodeInvalid, path, "", "the field %q is missing", "name")
+		o.Problem(CodeInvalid, path, "", "the field %q is missing", "name")
 	}
 	ttl := c.GetTtl().AsDuration()
 	return &mesh.HashCookie{Name: c.GetName(), Path: c.GetPath(), TTL: ttl, Session: c.GetTtl() != nil && ttl == 0}
@@ -129,23 +129,23 @@ func warmup(o *object, path string, lb *networking.LoadBalancerSettings) *mesh.W
 	case w == nil && old == nil:
 		return nil
 	case w != nil && old != nil:
-		o.problem(CodeInvalid, at, "remove one of them", "warmup and warmupDurationSecs cannot both be set")
+		o.Problem(CodeInvalid, at, "remove one of them", "warmup and warmupDurationSecs cannot both be set")
 	case w == nil:
 		return &mesh.Warmup{Duration: o.atLeast1ms(join(path, "warmupDurationSecs"), old.AsDuration())}
 	case w.GetDuration() == nil:
-		o.problem(CodeInvalid, at, "", "the field %q is missing", "duration")
+		o.Problem(CodeInvalid, at, "", "the field %q is missing", "duration")
 		return nil
 	}
 	least, aggression := w.GetMinimumPercent().GetValue(), w.GetAggression().GetValue()
 	switch {
 	case w.GetMinimumPercent() == nil:
 	case least < 0 || least > 100:
-		o.problem(CodeInvalid, join(at, "minimumPercent"), "", "must be from 0 to 100")
+		o.Problem(CodeInvalid, join(at, "minimumPercent"), "", "must be from 0 to 100")
 	case least == 0:
-		o.problem(CodeNotHonoured, join(at, "minimumPercent"), "a small share, such as 1", "a warm-up that begins with nothing is not honoured")
+		o.Problem(CodeNotHonoured, join(at, "minimumPercent"), "a small share, such as 1", "a warm-up that begins with nothing is not honoured")
 	}
 	if w.GetAggression() != nil && aggression < 1 {
-		o.problem(CodeInvalid, join(at, "aggression"), "", "must be at least 1")
+		o.Problem(CodeInvalid, join(at, "aggression"), "", "must be at least 1")
 	}
 	return &mesh.Warmup{Duration: o.atLeast1ms(join(at, "duration"), w.GetDuration().AsDuration()), MinPercent: least, Aggression: aggression}
 }
@@ -154,11 +154,11 @@ func connectionPool(o *object, path string, p *networking.ConnectionPoolSettings
 	policy.Pool, policy.ConnectTimeout = mesh.ConnectionPool{}, 0
 	tcp, http := p.GetTcp(), p.GetHttp()
 	if tcp == nil && http == nil {
-		o.problem(CodeInvalid, path, "", "tcp or http is needed")
+		o.Problem(CodeInvalid, path, "", "tcp or http is needed")
 	}
 	count := func(field string, n int32) int {
 		if n < 0 {
-			o.problem(CodeInvalid, join(path, field), "", "must not be negative")
+			o.Problem(CodeInvalid, join(path, field), "", "must not be negative")
 		}
 		return int(n)
 	}
@@ -181,7 +181,7 @@ func connectionPool(o *object, path string, p *networking.ConnectionPoolSettings
 		H2Upgrade:                http.GetH2UpgradePolicy() == networking.ConnectionPoolSettings_HTTPSettings_UPGRADE,
 	}
 	if idle := tcp.GetIdleTimeout(); idle != nil && idle.AsDuration() == 0 {
-		o.problem(CodeNotHonoured, join(path, "tcp.idleTimeout"), "", "a connection that may lie unused for ever is not honoured")
+		o.Problem(CodeNotHonoured, join(path, "tcp.idleTimeout"), "", "a connection that may lie unused for ever is not honoured")
 	} else if own := duration("tcp.idleTimeout", idle); http.GetIdleTimeout() == nil {
 		policy.Pool.IdleTimeout = own
 	}
@@ -200,7 +200,7 @@ func outlierDetection(o *object, path string, d *networking.OutlierDetection) *m
 		}
 	}
 	if out.ConsecutiveLocalFailures > 0 && !out.SplitLocalOrigin {
-		o.problem(CodeInvalid, join(path, "consecutiveLocalOriginFailures"), "splitExternalLocalOriginErrors: true", "failures of local origin are not counted by themselves")
+		o.Problem(CodeInvalid, join(path, "consecutiveLocalOriginFailures"), "splitExternalLocalOriginErrors: true", "failures of local origin are not counted by themselves")
 	}
 	if d.GetInterval() != nil {
 		out.Interval = o.atLeast1ms(join(path, "interval"), d.GetInterval().AsDuration())
@@ -213,7 +213,7 @@ func outlierDetection(o *object, path string, d *networking.OutlierDetection) *m
 
 func (o *object) percent(path string, n int32) int {
 	if n < 0 || n > 100 {
-		o.problem(CodeInvalid, path, "", "must be from 0 to 100")
+		o.Problem(CodeInvalid, path, "", "must be from 0 to 100")
 	}
 	return int(n)
 }
@@ -228,23 +228,23 @@ func (c *compiler) clientTLS(o *object, path string, t *networking.ClientTLSSett
 	switch t.GetMode() {
 	case networking.ClientTLSSettings_DISABLE:
 		if shows || t.GetCaCertificates() != "" || out.SNI != "" || out.Names != nil || out.Insecure {
-			o.problem(CodeInvalid, path, "mode: SIMPLE", "there is no TLS with the mode DISABLE, and this says how")
+			o.Problem(CodeInvalid, path, "mode: SIMPLE", "there is no TLS with the mode DISABLE, and this says how")
 		}
 		return nil
 	case networking.ClientTLSSettings_SIMPLE:
 		out.Mode = mesh.SimpleTLS
 		if shows {
-			o.problem(CodeInvalid, path, "mode: MUTUAL", "a certificate of the client is only shown with the mode MUTUAL")
+			o.Problem(CodeInvalid, path, "mode: MUTUAL", "a certificate of the client is only shown with the mode MUTUAL")
 		}
 	case networking.ClientTLSSettings_MUTUAL:
 		out.Mode = mesh.MutualTLS
 		out.Chain, out.PrivateKey = c.keyPair(o, path, t.GetClientCertificate(), t.GetPrivateKey())
 	default:
-		o.problem(CodeNotHonoured, join(path, "mode"), "DISABLE, SIMPLE or MUTUAL", "the mode %s is not honoured yet", t.GetMode())
+		o.Problem(CodeNotHonoured, join(path, "mode"), "DISABLE, SIMPLE or MUTUAL", "the mode %s is not honoured yet", t.GetMode())
 		return nil
 	}
 	if out.Insecure && (t.GetCaCertificates() != "" || out.Names != nil) {
-		o.problem(CodeInvalid, join(path, "insecureSkipVerify"), "remove one of them", "any certificate is taken: caCertificates and subjectAltNames cannot be set")
+		o.Problem(CodeInvalid, join(path, "insecureSkipVerify"), "remove one of them", "any certificate is taken: caCertificates and subjectAltNames cannot be set")
 	}
 	if name := t.GetCaCertificates(); name != "" && name != systemRoots {
 		out.Roots = c.roots(o, join(path, "caCertificates"), name)
@@ -254,32 +254,32 @@ func (c *compiler) clientTLS(o *object, path string, t *networking.ClientTLSSett
 
 // roots reads a file of certificates.
 func (c *compiler) roots(o *object, path, name string) string {
-	before := len(o.problems)
+	before := len(o.Problems)
 	text := c.contents(o, path, name)
-	if len(o.problems) == before && !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
-		o.problem(CodeInvalid, path, "in PEM", "there is no certificate in %s", name)
+	if len(o.Problems) == before && !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+		o.Problem(CodeInvalid, path, "in PEM", "there is no certificate in %s", name)
 	}
 	return text
 }
 
 // keyPair reads the files of a certificate and its key.
 func (c *compiler) keyPair(o *object, path, chainName, keyName string) (chain, key string) {
-	before := len(o.problems)
+	before := len(o.Problems)
 	for _, file := range []struct {
 		field, name string
 		text        *string
 	}{{"clientCertificate", chainName, &chain}, {"privateKey", keyName, &key}} {
 		if file.name == "" {
-			o.problem(CodeInvalid, path, "", "the field %q is missing", file.field)
+			o.Problem(CodeInvalid, path, "", "the field %q is missing", file.field)
 			continue
 		}
 		*file.text = c.contents(o, join(path, file.field), file.name)
 	}
-	if len(o.problems) > before {
+	if len(o.Problems) > before {
 		return "", ""
 	}
 	if _, err := tls.X509KeyPair([]byte(chain), []byte(key)); err != nil {
-		o.problem(CodeInvalid, join(path, "clientCertificate"), "both in PEM", "the certificate and its key cannot be used: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		o.Problem(CodeInvalid, join(path, "clientCertificate"), "both in PEM", "the certificate and its key cannot be used: %s", strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return chain, key
 }

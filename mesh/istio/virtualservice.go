@@ -20,16 +20,16 @@ func (c *compiler) virtualService(o *object, spec *networking.VirtualService) {
 	o.gateways = c.references(o, spec.GetGateways())
 	c.exportTo(o, join(o.path, "exportTo"), spec.GetExportTo())
 	if len(spec.GetHosts()) == 0 {
-		o.problem(CodeInvalid, join(o.path, "hosts"), "", "at least one host is needed")
+		o.Problem(CodeInvalid, join(o.path, "hosts"), "", "at least one host is needed")
 	}
 	if len(spec.GetHttp())+len(spec.GetTls())+len(spec.GetTcp()) == 0 {
-		o.problem(CodeInvalid, join(o.path, "http"), "", "at least one http, tls or tcp route is needed")
+		o.Problem(CodeInvalid, join(o.path, "http"), "", "at least one http, tls or tcp route is needed")
 	}
 	names := map[string]bool{}
 	for i, r := range spec.GetHttp() {
 		path := index(join(o.path, "http"), i)
 		if name := routeName(o, r, i); names[name] {
-			o.problem(CodeConflict, join(path, "name"), "evidence and chance are keyed by the name", "there is another route named %q", name)
+			o.Problem(CodeConflict, join(path, "name"), "evidence and chance are keyed by the name", "there is another route named %q", name)
 		} else {
 			names[name] = true
 		}
@@ -45,8 +45,8 @@ func (c *compiler) virtualService(o *object, spec *networking.VirtualService) {
 		}
 	}
 	for _, s := range sections {
-		if s.in(spec) && !used[s] && !o.hasProblem(o.path) {
-			o.problem(CodeInvalid, join(o.path, string(s)), "", "no port of the hosts takes %s routes", s)
+		if s.in(spec) && !used[s] && !o.Has(o.path) {
+			o.Problem(CodeInvalid, join(o.path, string(s)), "", "no port of the hosts takes %s routes", s)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (o *object) checkGateways(spec *networking.VirtualService) {
 			for k, name := range m.GetGateways() {
 				if _, ok := o.gateways[o.gatewayKey(name)]; !ok {
 					at := index(join(index(join(r.path, "match"), j), "gateways"), k)
-					o.problem(CodeInvalid, at, "add it to spec.gateways", "%s is not among the gateways of the document", name)
+					o.Problem(CodeInvalid, at, "add it to spec.gateways", "%s is not among the gateways of the document", name)
 				}
 			}
 		}
@@ -134,7 +134,7 @@ func (o *object) checkGateways(spec *networking.VirtualService) {
 		}
 		if len(routes) > 0 && !slices.ContainsFunc(routes, some) {
 			first := routes[0].path
-			o.problem(CodeInvalid, first[:strings.LastIndexByte(first, '[')], "", "none of the routes is for the gateway %s", key)
+			o.Problem(CodeInvalid, first[:strings.LastIndexByte(first, '[')], "", "none of the routes is for the gateway %s", key)
 		}
 	}
 }
@@ -168,8 +168,8 @@ func (c *compiler) forSidecars(o *object, spec *networking.VirtualService, used 
 			}
 			c.rules.Routes[mesh.HostPort(svc.Host, port.Number)] = table
 		}
-		if len(c.rules.Routes) == before && len(svc.Ports) > 0 && !o.hasProblem(o.path) {
-			o.problem(CodeInvalid, path, "http routes for HTTP, tls routes for TLS, tcp routes for all others", "%s speaks %s, and the document has no such routes", name, spoken(svc))
+		if len(c.rules.Routes) == before && len(svc.Ports) > 0 && !o.Has(o.path) {
+			o.Problem(CodeInvalid, path, "http routes for HTTP, tls routes for TLS, tcp routes for all others", "%s speaks %s, and the document has no such routes", name, spoken(svc))
 		}
 	}
 }
@@ -240,9 +240,9 @@ func (c *compiler) routes(o *object, spec *networking.VirtualService, at place) 
 
 // once does something that may repeat what was done for another host, port or gateway, and keeps only those problems that are new.
 func (o *object) once(do func()) {
-	before := len(o.problems)
+	before := len(o.Problems)
 	do()
-	o.problems = slices.Concat(o.problems[:before], newProblems(o.problems[:before], o.problems[before:]))
+	o.Problems = slices.Concat(o.Problems[:before], newProblems(o.Problems[:before], o.Problems[before:]))
 }
 
 // newProblems are those of the later problems that are not among the earlier ones.

@@ -167,7 +167,7 @@ func (o *object) envelope(path string, root *yaml.Node) (fields map[string]*yaml
 			o.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
 		case !slices.Contains(known, key.Value):
-			o.Unknown(key, where, known)
+			o.Unknown(CodeUnknown, key, where, known)
 		}
 		o.Nodes[where], fields[key.Value] = value, value
 	}

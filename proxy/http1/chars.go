@@ -49,7 +49,8 @@ func all[T string | []byte](s T, class uint8) bool {
 
 func isToken[T string | []byte](s T) bool { return len(s) > 0 && all(s, classToken) }
 
-func lower(c byte) byte {
+// Lower is a letter of ASCII in lower case, and any other byte as it is.
+func Lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		return c | 0x20
 	}
@@ -63,13 +64,13 @@ func unhex(c byte) byte {
 	return c&^0x20 - 'A' + 10
 }
 
-// equalFold compares in ASCII without regard to case.
-func equalFold[T string | []byte](a []byte, b T) bool {
+// EqualFold compares in ASCII without regard to case.
+func EqualFold[A, B string | []byte](a A, b B) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	for i := range a {
-		if a[i] != b[i] && lower(a[i]) != lower(b[i]) {
+	for i := range len(a) {
+		if a[i] != b[i] && Lower(a[i]) != Lower(b[i]) {
 			return false
 		}
 	}

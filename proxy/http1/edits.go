@@ -142,7 +142,7 @@ func appendAddition[V string | []byte](e *Edits, name string, value V) {
 func (e *Edits) unadd(name string) {
 	for i := range e.added {
 		a := &e.added[i]
-		if equalFold(e.buf[a.line.off:a.line.off+a.nameLen], name) {
+		if EqualFold(e.buf[a.line.off:a.line.off+a.nameLen], name) {
 			a.dead = true
 		}
 	}
@@ -192,7 +192,7 @@ func (e *Edits) deletes(h *Head, i int) bool {
 		return true
 	}
 	for _, n := range e.names {
-		if equalFold(h.Name(i), e.buf[n.off:n.end]) {
+		if EqualFold(h.Name(i), e.buf[n.off:n.end]) {
 			return true
 		}
 	}

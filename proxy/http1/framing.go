@@ -78,7 +78,7 @@ func (h *Head) readFraming() (chunked bool, length int64, f fault) {
 // judgeTransferEncoding accepts exactly "chunked". A well-formed list of other codings that ends in chunked could be framed but not understood: that is 501
 // (RFC 9112, 6.1); anything else cannot be framed: 400.
 func judgeTransferEncoding(v []byte) fault {
-	if equalFold(v, "chunked") {
+	if EqualFold(v, "chunked") {
 		return ok
 	}
 	codings, chunked, last := 0, 0, false
@@ -87,7 +87,7 @@ func judgeTransferEncoding(v []byte) fault {
 		if coding, rest = element(rest); !isToken(coding) {
 			return faultTransferEncodingInvalid
 		}
-		if last = equalFold(coding, "chunked"); last {
+		if last = EqualFold(coding, "chunked"); last {
 			chunked++
 		}
 	}
@@ -132,11 +132,11 @@ func (h *Head) readConnection() (o connectionOptions, f fault) {
 				return o, faultConnectionInvalid
 			}
 			switch {
-			case equalFold(option, "close"):
+			case EqualFold(option, "close"):
 				o.close = true
-			case equalFold(option, "keep-alive"):
+			case EqualFold(option, "keep-alive"):
 				o.keepAlive = true
-			case equalFold(option, "upgrade"):
+			case EqualFold(option, "upgrade"):
 				o.upgrade = true
 			default:
 				h.dropNamed(option)
@@ -151,7 +151,7 @@ func (h *Head) dropNamed(option []byte) {
 		return
 	}
 	for i := range h.fields {
-		if f := &h.fields[i]; f.ID == Unknown && equalFold(h.Name(i), option) {
+		if f := &h.fields[i]; f.ID == Unknown && EqualFold(h.Name(i), option) {
 			f.flags |= fieldDropped
 		}
 	}
@@ -162,7 +162,7 @@ func (h *Head) acceptsTrailers() bool {
 	for i := h.Index(TE); i >= 0; i = h.Next(i) {
 		for rest := h.Value(i); rest != nil; {
 			var coding []byte
-			if coding, rest = element(rest); equalFold(coding, "trailers") {
+			if coding, rest = element(rest); EqualFold(coding, "trailers") {
 				return true
 			}
 		}
@@ -180,7 +180,7 @@ func (h *Head) offersUpgrade() bool {
 		var protocol []byte
 		protocol, rest = element(rest)
 		name, version, hasVersion := bytes.Cut(protocol, []byte("/"))
-		if !isToken(name) || hasVersion && !isToken(version) || equalFold(name, "h2c") {
+		if !isToken(name) || hasVersion && !isToken(version) || EqualFold(name, "h2c") {
 			return false
 		}
 	}

@@ -187,7 +187,7 @@ func (h *Head) Index(id Known) int { return int(h.first[id]) - 1 }
 func (h *Head) Next(i int) int {
 	f := &h.fields[i]
 	for j := i + 1; j < len(h.fields); j++ {
-		if h.fields[j].ID == f.ID && (f.ID != Unknown || equalFold(h.Name(j), h.Name(i))) {
+		if h.fields[j].ID == f.ID && (f.ID != Unknown || EqualFold(h.Name(j), h.Name(i))) {
 			return j
 		}
 	}
@@ -204,7 +204,7 @@ func (h *Head) Find(name string) int {
 		return -1
 	}
 	for i := range h.fields {
-		if h.fields[i].ID == id && equalFold(h.Name(i), name) {
+		if h.fields[i].ID == id && EqualFold(h.Name(i), name) {
 			return i
 		}
 	}

@@ -227,7 +227,7 @@ func (h *Head) judgeExpect() fault {
 	switch {
 	case !h.Has(Expect):
 		return ok
-	case h.twice.has(Expect) || !equalFold(h.Get(Expect), "100-continue"):
+	case h.twice.has(Expect) || !EqualFold(h.Get(Expect), "100-continue"):
 		return faultExpectation
 	case h.Version == HTTP10 || h.Body.Kind == BodyNone:
 		h.drop(Expect)

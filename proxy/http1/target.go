@@ -60,9 +60,9 @@ func (h *Head) readAbsoluteForm(target []byte, lim *Limits) fault {
 	switch {
 	case !found || !all(scheme, classToken):
 		return faultTargetForm
-	case equalFold(scheme, "https"):
+	case EqualFold(scheme, "https"):
 		h.HTTPS = true
-	case !equalFold(scheme, "http"):
+	case !EqualFold(scheme, "http"):
 		return faultTargetScheme
 	}
 	n := bytes.IndexAny(rest, "/?")
@@ -126,10 +126,10 @@ func (h *Head) judgeHost() fault {
 // compareHost compares Host with the authority of the target. With CONNECT, Host may leave the port out, as some clients do.
 func (h *Head) compareHost(value []byte) fault {
 	authority := h.Host()
-	if equalFold(value, authority) {
+	if EqualFold(value, authority) {
 		return ok
 	}
-	if name, _ := SplitHostPort(authority); h.Form == AuthorityForm && equalFold(value, name) {
+	if name, _ := SplitHostPort(authority); h.Form == AuthorityForm && EqualFold(value, name) {
 		return ok
 	}
 	return faultAuthorityMismatch

@@ -207,23 +207,3 @@ func validValue(v string) bool {
 }
 
 func blank(c byte) bool { return c == ' ' || c == '\t' }
-
-// foldEqual compares in ASCII without regard to case.
-func foldEqual(a, b string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range len(a) {
-		if lower(a[i]) != lower(b[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		return c | 0x20
-	}
-	return c
-}

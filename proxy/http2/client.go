@@ -12,7 +12,7 @@ import (
 
 // ClientOptions are what a client is made with. The zero value of a field means its default.
 type ClientOptions struct {
-	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by one of the Reasons; must not wait
+	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by its Reason; must not wait
 
 	Limits       *http1.Limits        // of heads; default http1.DefaultLimits
 	Scheme       string               // http or https; default http

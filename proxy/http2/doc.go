@@ -29,5 +29,5 @@
 // A stream counts until the core has let go of it, whoever reset it. What a peer could do for nothing is counted by kind, and ends the connection with ENHANCE_YOUR_CALM: see flood.go. A frame that has
 // begun, but for DATA, and a header block have to be whole in time; so has a caller to take something of what waits for him. Frames that RFC 9113
 // does not allow end the connection too, also where it speaks of an error of the stream, so that nobody can make us reset our own streams at will; what may be the fault of somebody behind the peer, a malformed
-// message, ends its stream only. Each end that is the peer's fault has a name: see [Reasons].
+// message, ends its stream only. Each end that is the peer's fault has a name: see [ReasonMalformed] and those beside it.
 package http2

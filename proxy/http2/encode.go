@@ -121,7 +121,7 @@ func (e *encoder) fields(h *http1.Head, upgrade bool) {
 // namesFields reports whether Connection says more than what becomes of the connection.
 func namesFields(h *http1.Head) bool {
 	for i := h.Index(http1.Connection); i >= 0; i = h.Next(i) {
-		if v := text(h.Value(i)); !foldEqual(v, "close") && !foldEqual(v, "keep-alive") && !foldEqual(v, "upgrade") {
+		if v := text(h.Value(i)); !http1.EqualFold(v, "close") && !http1.EqualFold(v, "keep-alive") && !http1.EqualFold(v, "upgrade") {
 			return true
 		}
 	}
@@ -132,7 +132,7 @@ func namesFields(h *http1.Head) bool {
 func isNamed(h *http1.Head, name []byte) bool {
 	for i := h.Index(http1.Connection); i >= 0; i = h.Next(i) {
 		for option := range bytes.SplitSeq(h.Value(i), []byte(",")) {
-			if foldEqual(text(bytes.Trim(option, " \t")), text(name)) {
+			if http1.EqualFold(text(bytes.Trim(option, " \t")), text(name)) {
 				return true
 			}
 		}
@@ -144,7 +144,7 @@ func isNamed(h *http1.Head, name []byte) bool {
 func (e *encoder) lower(name []byte) string {
 	e.name = e.name[:0]
 	for _, c := range name {
-		e.name = append(e.name, lower(c))
+		e.name = append(e.name, http1.Lower(c))
 	}
 	return text(e.name)
 }
@@ -214,7 +214,7 @@ func newKey() string {
 }
 
 // isWebSocket reports whether an offer to upgrade is for that.
-func isWebSocket(h *http1.Head) bool { return foldEqual(text(h.Get(http1.Upgrade)), "websocket") }
+func isWebSocket(h *http1.Head) bool { return http1.EqualFold(text(h.Get(http1.Upgrade)), "websocket") }
 
 // response encodes the head of an answer; 101 becomes the 200 to an extended CONNECT.
 func (e *encoder) response(h *http1.Head, upgrade bool) {

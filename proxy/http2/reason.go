@@ -40,16 +40,6 @@ const (
 	ReasonRequests          = "http2_max_requests" // the connection has carried as many as one may; it ends in good order
 )
 
-// Reasons lists all of them, for whoever prepares counters.
-func Reasons() []string {
-	return []string{
-		ReasonMalformed, ReasonHeaders, ReasonStreams, ReasonStalled, ReasonInterim,
-		ReasonProtocol, ReasonPreface, ReasonFlowControl, ReasonFrameSize, ReasonCompression, ReasonClosedStream, ReasonRapidReset, ReasonHeaderFlood, ReasonContinuation,
-		ReasonSettingsFlood, ReasonPingFlood, ReasonPriorityFlood, ReasonWindowUpdateFlood, ReasonEmptyFrames, ReasonStrayFrames, ReasonUnread, ReasonSettingsTimeout,
-		ReasonHeaderTimeout, ReasonSlowRead, ReasonPingTimeout, ReasonIdle, ReasonRequests,
-	}
-}
-
 // connectionError ends the connection, with a GOAWAY that says why.
 type connectionError struct {
 	code   http2.ErrCode

@@ -15,7 +15,7 @@ const defaultMaxStreams = 100
 // ServerOptions are what a server is made with. Only Serve is needed; the zero value of another field means its default.
 type ServerOptions struct {
 	Serve func(*Stream)       // carries one exchange, and returns when it is over: the stream is closed then; called on a goroutine of its own
-	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by one of the Reasons; must not wait
+	Count func(reason string) // is told of every connection and stream that is ended because of the peer, by its Reason; must not wait
 	// Refused is told of every request that was answered without being served, because its head is beyond the limits; must not wait. May be nil.
 	Refused func(status int, reason string)
 

@@ -41,15 +41,23 @@ func (b *block) appendRequest(dst []byte, ended, upgrades bool) (out []byte, m m
 	dst = appendRequestLine(dst, b.method, target)
 	dst = appendLine(dst, "host", host)
 	dst = b.appendFields(dst)
-	switch {
-	case b.lengths > 0:
-		dst = appendLine(dst, "content-length", b.length)
-	case m.kind == chunkedBody:
-		dst = appendLine(dst, "transfer-encoding", "chunked")
-	case m.kind == noBody && expectsContent(b.method):
+	dst = b.appendFraming(dst, m)
+	if m.kind == noBody && b.lengths == 0 && expectsContent(b.method) {
 		dst = appendLine(dst, "content-length", "0") // RFC 9110, 8.6
 	}
 	return append(dst, "\r\n"...), m, true
+}
+
+// appendFraming appends the line that says how long the body is, where one says it.
+func (b *block) appendFraming(dst []byte, m message) []byte {
+	switch {
+	case b.lengths > 0:
+		return appendLine(dst, "content-length", b.length)
+	case m.kind == chunkedBody:
+		return appendLine(dst, "transfer-encoding", "chunked")
+	default:
+		return dst
+	}
 }
 
 func appendRequestLine(dst []byte, method, target string) []byte {
@@ -105,7 +113,7 @@ func (b *block) theHost() (host string, ok bool) {
 	switch {
 	case b.pseudo&hasAuthority == 0:
 		return b.host, all(b.host, classVisible)
-	case b.hosts == 1 && !foldEqual(b.host, b.authority):
+	case b.hosts == 1 && !http1.EqualFold(b.host, b.authority):
 		return "", false
 	default:
 		return b.authority, all(b.authority, classVisible)
@@ -189,12 +197,7 @@ func (b *block) appendResponse(dst []byte, ended bool, st *Stream) (out []byte, 
 	}
 	dst = appendStatusLine(dst, status)
 	dst = b.appendFields(dst)
-	switch {
-	case b.lengths > 0:
-		dst = appendLine(dst, "content-length", b.length)
-	case m.kind == chunkedBody:
-		dst = appendLine(dst, "transfer-encoding", "chunked")
-	}
+	dst = b.appendFraming(dst, m)
 	return append(dst, "\r\n"...), status, m, true
 }
 

@@ -23,7 +23,7 @@ type Options struct {
 	Patience    time.Duration                                               // of requests by HTTP/2 with an endpoint that takes nothing of them, while they are few (http2.ClientOptions); default 30 s
 	MaxIdle     int                                                         // unused connections to an endpoint; default 1024, Envoy's limit of all
 	Limits      *http1.Limits                                               // of what comes by HTTP/2; default http1.DefaultLimits()
-	Ended       func(reason string)                                         // is told of connections and streams of HTTP/2 that end because of the upstream, by http2.Reasons; may be nil, must not wait
+	Ended       func(reason string)                                         // is told of connections and streams of HTTP/2 that end because of the upstream, by their http2.Reason; may be nil, must not wait
 	Chance      func() mesh.Draw                                            // the jitter between health checks; default: random. It is called concurrently
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 func TestAdmin(t *testing.T) {
@@ -61,10 +62,10 @@ func TestConfigDumpHidesKeys(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {"127.0.0.1:1"}})
-	chain, key := selfSigned(t, "backend")
+	shown := certtest.NewAuthority(t).Issue(t, "backend")
 	svc := r.snapshot.Services[host]
-	svc.Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Chain: chain, PrivateKey: key}}}
-	policy := mesh.TrafficPolicy{TLS: &mesh.ClientTLS{Mode: mesh.MutualTLS, Roots: chain, Chain: chain, PrivateKey: key}}
+	svc.Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Chain: shown.Chain, PrivateKey: shown.Key}}}
+	policy := mesh.TrafficPolicy{TLS: &mesh.ClientTLS{Mode: mesh.MutualTLS, Roots: shown.Chain, Chain: shown.Chain, PrivateKey: shown.Key}}
 	svc.Traffic = policy
 	svc.Subsets[0].Traffic = &policy
 	r.apply()
@@ -72,5 +73,5 @@ func TestConfigDumpHidesKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(text), "BEGIN CERTIFICATE")
 	require.NotContains(t, string(text), "PRIVATE KEY")
-	require.Equal(t, key, r.srv.config.Load().snapshot.Services[host].Traffic.TLS.PrivateKey, "which are still there")
+	require.Equal(t, shown.Key, r.srv.config.Load().snapshot.Services[host].Traffic.TLS.PrivateKey, "which are still there")
 }

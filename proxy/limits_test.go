@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 func TestSlowHeads(t *testing.T) {
@@ -111,8 +112,8 @@ func TestTooManyConnectionsInTheWordsOfTheListener(t *testing.T) {
 			r.inbound.Trusted = test.edge
 			host := r.service("backend", test.protocol, map[string][]string{"v1": {"127.0.0.1:1"}})
 			if test.tls {
-				chain, key := selfSigned(t, "*.example")
-				r.snapshot.Services[host].Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Hosts: []string{"*.example"}, Chain: chain, PrivateKey: key}}}
+				shown := certtest.NewAuthority(t).Issue(t, "*.example")
+				r.snapshot.Services[host].Ports[0].TLS = &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{{Hosts: []string{"*.example"}, Chain: shown.Chain, PrivateKey: shown.Key}}}
 			}
 			first, at := r.outbound(r.service("first", mesh.HTTP, nil), mesh.HTTP), r.outbound(host, test.protocol)
 			r.apply()

@@ -2,15 +2,10 @@ package proxy
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -21,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 // priorKnowledge is a client that speaks HTTP/2 without asking.
@@ -107,39 +103,20 @@ func TestHTTP2Drains(t *testing.T) {
 	<-r.done
 }
 
-// selfSigned makes a certificate for hosts.
-func selfSigned(t testing.TB, hosts ...string) (chain, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: hosts, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	require.NoError(t, err)
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	require.NoError(t, err)
-	encode := func(kind string, b []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", pkcs8)
-}
-
 // A gateway's listener ends TLS, shows the certificate of the host that is asked for, and speaks what the caller prefers; another one sends everybody there.
 func TestGatewaySpeaksTLS(t *testing.T) {
 	t.Parallel()
 	r, o, at := simple(t, answering(200, "hello"), nil)
 	host := mesh.FQDN("backend", mesh.DefaultNamespace)
-	one, oneKey := selfSigned(t, "one.example")
-	all, allKey := selfSigned(t, "*.example")
+	authority := certtest.NewAuthority(t)
+	one, all := authority.Issue(t, "one.example"), authority.Issue(t, "*.example")
 	svc := *r.snapshot.Services[host]
 	svc.Ports = []mesh.Port{{Number: 80, Protocol: mesh.HTTP, TLS: &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{
-		{Hosts: []string{"one.example"}, Chain: one, PrivateKey: oneKey}, {Hosts: []string{"*.example"}, Chain: all, PrivateKey: allKey},
+		{Hosts: []string{"one.example"}, Chain: one.Chain, PrivateKey: one.Key}, {Hosts: []string{"*.example"}, Chain: all.Chain, PrivateKey: all.Key},
 	}}}}
 	r.snapshot.Services[host] = &svc
 	r.apply()
-	for name, chain := range map[string]string{"one.example": one, "two.example": all} {
+	for name, chain := range map[string]string{"one.example": one.Chain, "two.example": all.Chain} {
 		for _, version := range []int{1, 2} {
 			roots := x509.NewCertPool()
 			require.True(t, roots.AppendCertsFromPEM([]byte(chain)))

@@ -10,14 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/mesh"
+	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 // speakingTLS is the address of an origin that says its name to whoever greets it by TLS.
 func speakingTLS(t *testing.T, name string) (address string) {
 	t.Helper()
-	chain, key := selfSigned(t, name)
-	pair, err := tls.X509KeyPair([]byte(chain), []byte(key))
-	require.NoError(t, err)
+	pair := certtest.NewAuthority(t).Issue(t, name).Certificate
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
 	require.NoError(t, err)
 	done := make(chan struct{})

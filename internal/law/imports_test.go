@@ -26,7 +26,7 @@ var mayImport = []rule{
 	{"internal/term", nil},
 	{"internal/testbin", nil},
 	{"internal/testport", nil},
-	{"internal/testprom", nil},
+	{"internal/testprom", []string{"internal/testport"}},
 	{"internal/oci", nil},
 	{"internal/version", nil},
 	{"internal/fixture/...", []string{"internal/fixture/..."}},

@@ -1,7 +1,6 @@
 package testprom
 
 import (
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -10,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"meshtest.dev/meshtest/internal/testport"
 )
 
 // Need skips the test when there is no Prometheus on this machine.
@@ -31,7 +32,7 @@ func Start(t *testing.T, config string) (url string) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := testport.Loopback(t)
 	var log strings.Builder
 	cmd := exec.Command(binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address, "--log.level=warn")
 	cmd.Stderr, cmd.SysProcAttr = &log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -52,17 +53,6 @@ func Start(t *testing.T, config string) (url string) {
 	})
 	await(t, "http://"+address, ended)
 	return "http://" + address
-}
-
-// freeAddress is one that nobody listens at now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer free.Close()
-	return free.Addr().String()
 }
 
 // await returns when the server is ready.

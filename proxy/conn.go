@@ -107,8 +107,8 @@ var errPanic = errors.New("a mistake of ours")
 // survive recovers from a panic, tells of it, and cleans up. It is to be deferred.
 func (s *Server) survive(what string, cleanUp func()) {
 	if p := recover(); p != nil {
-		s.count.panics.Inc()
 		s.opts.Log.Error(what+" panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.count.panics.Inc() // whoever sees it counted finds out why
 		cleanUp()
 	}
 }

@@ -90,8 +90,8 @@ func (c *conn) handshake() bool {
 	err := c.sock.Handshake(ctx)
 	c.alarm.leave()
 	if err != nil {
-		c.srv.count.refused.with(reasonHandshake).Inc()
 		c.srv.opts.Log.Debug("TLS handshake", "listener", c.at.bind, "caller", c.accepted.RemoteAddr().String(), "error", err)
+		c.srv.count.refused.with(reasonHandshake).Inc() // whoever sees it counted finds out why
 		return false
 	}
 	c.secure = true

@@ -238,6 +238,7 @@ func TestDrainFailsNothing(t *testing.T) {
 			k.say(answer(200, "ok"))
 		}
 	}, nil)
+	r.srv.idleGrace = patience // for the request that comes just after the end began
 	idle := call(t, at)
 	resp, _ := idle.get("/")
 	require.False(t, resp.Close)
@@ -250,7 +251,13 @@ func TestDrainFailsNothing(t *testing.T) {
 	inFlight.Wait()
 	r.stop()
 	require.Eventually(t, r.srv.draining.Load, patience, time.Millisecond)
-	require.Eventually(t, func() bool { _, err := net.Dial("tcp", at); return err != nil }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		c, err := net.Dial("tcp", at)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	}, patience, time.Millisecond)
 	resp, _ = idle.get("/")
 	require.Equal(t, 200, resp.StatusCode, "a request that comes just after the end began")
 	require.True(t, resp.Close)

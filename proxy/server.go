@@ -23,6 +23,8 @@ type Server struct {
 
 	mirrors mirrors
 
+	warmUp, idleGrace time.Duration // the constants of these names, but in tests
+
 	config   atomic.Pointer[config]
 	draining atomic.Bool
 
@@ -42,7 +44,7 @@ type Server struct {
 // New returns a server without configuration. It starts nothing.
 func New(o Options) *Server {
 	o = o.withDefaults()
-	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[string]*listener{}, conns: map[*conn]struct{}{}}
+	s := &Server{opts: o, start: time.Now(), token: secretOf(o.EdgeToken), listeners: map[string]*listener{}, conns: map[*conn]struct{}{}, warmUp: warmUp, idleGrace: idleGrace}
 	s.count.init(o.Counters)
 	pools := upstream.Options{
 		Now: s.now, Dial: o.Dial, IdleTimeout: o.Timeouts.UpstreamIdle, Patience: o.Timeouts.slowPeer(), Limits: o.Limits, Ended: func(reason string) { s.count.ended.with(reason).Inc() },
@@ -62,6 +64,13 @@ func New(o Options) *Server {
 
 // now is the time since the server was made.
 func (s *Server) now() time.Duration { return time.Since(s.start) }
+
+// since says when something was that began at a time of now's, by the clock on the wall, and how long ago that is. It is one look at the clock: between two, any time may pass.
+func (s *Server) since(began time.Duration) (start time.Time, took time.Duration) {
+	at := time.Now()
+	took = at.Sub(s.start) - began
+	return at.Add(-took), took
+}
 
 // Apply carries an update out as a whole or, with an error, not at all. Nil means that its listeners are bound and that every request from now on uses it; requests in
 // flight finish on the configuration they began with. Connections to endpoints that remain are kept, those to others end with their requests. Where an update brings a destination whose endpoints have to pass a
@@ -83,7 +92,7 @@ func (s *Server) install(g mesh.Generation, change func(*mesh.Snapshot) *mesh.Sn
 		return err
 	}
 	if s.Ready() { // before, others wait for our listeners as we would for theirs
-		s.pools.Warm(warmUp)
+		s.pools.Warm(s.warmUp)
 	}
 	return nil
 }
@@ -164,7 +173,7 @@ func (s *Server) drain() {
 		s.carrying.Wait()
 		close(gone)
 	}()
-	grace := time.NewTicker(min(idleGrace, s.opts.Timeouts.Drain))
+	grace := time.NewTicker(min(s.idleGrace, s.opts.Timeouts.Drain))
 	defer grace.Stop()
 	limit := time.NewTimer(s.opts.Timeouts.Drain)
 	defer limit.Stop()

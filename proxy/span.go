@@ -104,9 +104,9 @@ func (s *stream) spanned(status int, flags Flags, reason string) {
 	if s.attempt > 0 && s.role.way != inboundWay {
 		began = t.attempt
 	}
-	took := s.srv.now() - began
+	start, took := s.srv.since(began)
 	span := zipkin.Span{
-		Trace: t.trace, Parent: t.parent, Kind: zipkin.Client, Start: time.Now().Add(-took), Duration: took, Name: s.hostPort(),
+		Trace: t.trace, Parent: t.parent, Kind: zipkin.Client, Start: start, Duration: took, Name: s.hostPort(),
 		Method: text(s.req.MethodName()), Path: text(s.req.Path()), Status: status, RequestID: s.key, Reason: reason, Cluster: s.cluster(),
 	}
 	span.ID, _ = zipkin.ParseID(s.scratch.span[:])
@@ -161,8 +161,9 @@ func (s *stream) logged(latency time.Duration) {
 		return
 	}
 	h := &s.req
+	start, _ := s.srv.since(s.began)
 	a := telemetry.Access{
-		Start: time.Now().Add(-latency), Method: text(h.MethodName()), Path: text(h.Target()), Protocol: s.c.protocolName(), Status: r.status,
+		Start: start, Method: text(h.MethodName()), Path: text(h.Target()), Protocol: s.c.protocolName(), Status: r.status,
 		Flags: flagsText(r.flags), Reason: r.reason, Received: s.body.PayloadBytes(), Sent: r.sent, Duration: latency, UpstreamTime: -1,
 		ForwardedFor: text(h.Get(http1.XForwardedFor)), UserAgent: text(h.Get(http1.UserAgent)), Key: s.key, Authority: text(h.Host()), Cluster: s.cluster(), Attempts: r.attempts,
 		Generation: s.cfg.generation,
@@ -192,9 +193,9 @@ func (s *stream) loggedTCP() {
 	if !log.Wants(s.key, r.broken) {
 		return
 	}
-	took := s.srv.now() - s.began
+	start, took := s.srv.since(s.began)
 	a := telemetry.Access{
-		Start: time.Now().Add(-took), Protocol: telemetry.ProtocolNameTCP, Flags: flagsText(r.flags), Reason: r.reason, Received: s.movedUp.Load(), Sent: s.movedDown.Load(),
+		Start: start, Protocol: telemetry.ProtocolNameTCP, Flags: flagsText(r.flags), Reason: r.reason, Received: s.movedUp.Load(), Sent: s.movedDown.Load(),
 		Duration: took, UpstreamTime: -1, Key: s.key, ServerName: s.serverName, Cluster: s.cluster(), Attempts: r.attempts, Generation: s.cfg.generation,
 	}
 	if s.chosen != nil {

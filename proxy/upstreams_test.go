@@ -133,6 +133,7 @@ func TestUpdatesWaitForTheFirstGoodAnswer(t *testing.T) {
 		HTTP: &mesh.HTTPCheck{Path: "/healthz"}, Interval: time.Hour, Timeout: patience, UnhealthyThreshold: 1, HealthyThreshold: 1,
 	}}
 	at := r.outbound(host, mesh.HTTP)
+	r.srv.warmUp = patience
 	r.apply()
 	resp, _ := call(t, at).get("/")
 	require.Equal(t, 200, resp.StatusCode)

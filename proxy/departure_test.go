@@ -204,7 +204,7 @@ func TestEndpointsThatHangAreEjected(t *testing.T) {
 		Balancer: mesh.RoundRobin, Outlier: &mesh.OutlierDetection{Consecutive5xx: 3, Interval: time.Second, BaseEjection: time.Minute, MaxEjectionPercent: 100},
 	}
 	all := split(host, "v1")
-	all.Timeout = 50 * time.Millisecond
+	all.Timeout = ample
 	r.routes(host, all)
 	at := r.outbound(host, mesh.HTTP)
 	r.apply()

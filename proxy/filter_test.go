@@ -158,7 +158,7 @@ func TestDelayAtAttemptsIsWithinTheTimeouts(t *testing.T) {
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {o.address}})
 	at := r.outbound(host, mesh.HTTP)
 	route := split(host, "v1")
-	route.Retry = &mesh.Retry{Attempts: 1, PerTryTimeout: 30 * time.Millisecond, On: []mesh.RetryOn{mesh.OnReset}, BackoffBase: time.Millisecond}
+	route.Retry = &mesh.Retry{Attempts: 1, PerTryTimeout: ample, On: []mesh.RetryOn{mesh.OnReset}, BackoffBase: time.Millisecond}
 	r.routes(host, route)
 	r.apply()
 	resp, _ := call(t, at).get("/")
@@ -172,7 +172,7 @@ func TestDelayAtTheRequestIsAboveTheTimeouts(t *testing.T) {
 	var f *script
 	f = newScript(func(at Point, _ *Exchange) Verdict {
 		if at == AtRequest {
-			return Verdict{Delay: 60 * time.Millisecond, Effect: f}
+			return Verdict{Delay: ample + time.Millisecond, Effect: f}
 		}
 		return Verdict{}
 	})
@@ -181,12 +181,12 @@ func TestDelayAtTheRequestIsAboveTheTimeouts(t *testing.T) {
 	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {o.address}})
 	at := r.outbound(host, mesh.HTTP)
 	route := split(host, "v1")
-	route.Timeout = 50 * time.Millisecond
+	route.Timeout = ample
 	r.routes(host, route)
 	r.apply()
 	resp, _ := call(t, at).get("/")
 	require.Equal(t, 200, resp.StatusCode)
-	require.Equal(t, 60*time.Millisecond, f.ended(t, 1)[0].Delayed)
+	require.Equal(t, ample+time.Millisecond, f.ended(t, 1)[0].Delayed)
 }
 
 func TestDelaysEndEarly(t *testing.T) {

@@ -28,7 +28,7 @@ func TestSlowHeads(t *testing.T) {
 
 func TestIdleConnectionsAreClosedSilently(t *testing.T) {
 	t.Parallel()
-	r, _, at := simple(t, answering(200, ""), func(o *Options) { o.Timeouts.Idle = 30 * time.Millisecond })
+	r, _, at := simple(t, answering(200, ""), func(o *Options) { o.Timeouts.Idle = ample })
 	require.Empty(t, call(t, at).ends())
 	c := call(t, at)
 	resp, _ := c.get("/")

@@ -183,7 +183,7 @@ func TestPerTryTimeout(t *testing.T) {
 			}
 		}
 	}
-	r, _, at := withRetries(t, mesh.Retry{Attempts: 3, PerTryTimeout: 30 * time.Millisecond, On: []mesh.RetryOn{mesh.OnReset}}, patience, script)
+	r, _, at := withRetries(t, mesh.Retry{Attempts: 3, PerTryTimeout: ample, On: []mesh.RetryOn{mesh.OnReset}}, patience, script)
 	resp, body := call(t, at).get("/")
 	require.Equal(t, 200, resp.StatusCode)
 	require.Equal(t, "at last", body)
@@ -211,7 +211,7 @@ func TestTimeoutCutsAnAnswerThatDoesNotEnd(t *testing.T) {
 		k.say("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx")
 		_ = k.head()
 	}
-	r, _, at := withRetries(t, mesh.Retry{}, 30*time.Millisecond, drip)
+	r, _, at := withRetries(t, mesh.Retry{}, ample, drip)
 	c := call(t, at)
 	c.say("GET / HTTP/1.1\r\nHost: b\r\n\r\n")
 	require.True(t, strings.HasSuffix(c.ends(), "\r\n\r\nx"))
@@ -261,7 +261,7 @@ func TestStreamedBodyIsSentAgainWhileItIsSmall(t *testing.T) {
 	_, _, at := withRetries(t, mesh.Retry{Attempts: 1, PerTryTimeout: patience, On: []mesh.RetryOn{mesh.On5xx}}, 2*patience, func(k *talk) {
 		if k.n == 1 {
 			k.head()
-			k.say(answer(503, "not yet"))
+			k.say(answer(503, "not yet", "Connection: close")) // the whole request may have been sent by then, and the connection would be used again
 			_ = k.head()
 			return
 		}

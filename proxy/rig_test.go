@@ -22,7 +22,10 @@ import (
 )
 
 // patience bounds every wait of a test for something that must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
+
+// ample is a timeout that a test waits for, and within which whoever answers at once has answered on a machine as slow as may be.
+const ample = 2 * time.Second
 
 // rig is a server with its configuration, on real sockets.
 type rig struct {
@@ -281,8 +284,10 @@ func call(t *testing.T, address string) *caller {
 	return &caller{Conn: c, t: t, r: bufio.NewReader(c)}
 }
 
+// say sends something, behind which all that comes next may take as long as any wait.
 func (c *caller) say(s string) {
 	c.t.Helper()
+	require.NoError(c.t, c.SetDeadline(time.Now().Add(patience)))
 	_, err := io.WriteString(c, s)
 	require.NoError(c.t, err)
 }
@@ -329,7 +334,7 @@ func newArm() *route.Arm { return &route.Arm{EdgeName: "a->b", Endpoints: "b:80"
 func (r *rig) tells(parts ...string) {
 	r.t.Helper()
 	for _, part := range parts {
-		require.Eventually(r.t, func() bool { return strings.Contains(r.metrics(), part) }, 5*time.Second, time.Millisecond, "the metrics do not tell %s", part)
+		require.Eventually(r.t, func() bool { return strings.Contains(r.metrics(), part) }, patience, time.Millisecond, "the metrics do not tell %s", part)
 	}
 }
 

@@ -76,8 +76,7 @@ func TestStopLeavesNothing(t *testing.T) {
 	for _, kind := range []string{"wait", "stubborn", "daemon", "parent"} {
 		spawnUp(t, s, tag.spec(kind))
 	}
-	paused := spawnUp(t, s, tag.spec("wait"))
-	require.NoError(t, paused.Pause())
+	ended := spawnUp(t, s, tag.spec("wait"))
 	locked := filepath.Join(s.Dir(), "locked")
 	require.NoError(t, os.MkdirAll(filepath.Join(locked, "in"), 0o700))
 	require.NoError(t, os.Chmod(locked, 0o500))
@@ -85,16 +84,25 @@ func TestStopLeavesNothing(t *testing.T) {
 	require.NoError(t, s.Stop(t.Context(), 200*time.Millisecond))
 	require.NoError(t, s.Err())
 	require.Equal(t, []int{survivor.PID}, tag.alive(t), "all are gone, and nobody of the other run is")
-	require.Equal(t, syscall.SIGTERM, paused.Exit().Signal, "it was let go to hear SIGTERM")
 	require.Equal(t, []string{other.Dir()}, list(root))
 
 	_, err := s.Spawn(t.Context(), tag.spec("wait"))
 	require.ErrorIs(t, err, errGone)
-	require.ErrorIs(t, paused.Kill(), os.ErrProcessDone)
+	require.ErrorIs(t, ended.Kill(), os.ErrProcessDone)
 	require.NoError(t, s.Stop(t.Context(), 0), "again")
 	require.NoError(t, other.Stop(t.Context(), 0))
 	tag.requireGone(t, root)
 	require.NoDirExists(t, root, "it went with its last run")
+}
+
+// Who is paused is let go, to hear that he is asked to end. The grace is longer than any machine is slow.
+func TestStopLetsThePausedGo(t *testing.T) {
+	t.Parallel()
+	s, tag := startIn(t, newRoot(t), "paused"), newTag(t)
+	paused := spawnUp(t, s, tag.spec("wait"))
+	require.NoError(t, paused.Pause())
+	require.NoError(t, s.Stop(t.Context(), time.Hour))
+	require.Equal(t, syscall.SIGTERM, paused.Exit().Signal)
 }
 
 // A process that makes daemons as fast as it can, and does not stop when it is asked.
@@ -106,7 +114,7 @@ func TestStopIsFasterThanABreeder(t *testing.T) {
 	spec.Path, spec.Args = "/bin/sh", []string{"-c", `trap "" TERM; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); (setsid sleep 300 &); done; sleep 300`}
 	_, err := s.Spawn(t.Context(), spec)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return len(tag.alive(t)) > 100 }, 30*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) > 100 }, patience, 50*time.Millisecond)
 	require.NoError(t, s.Stop(t.Context(), 10*time.Millisecond))
 	require.Empty(t, tag.alive(t))
 	require.Empty(t, list(root))
@@ -178,7 +186,7 @@ func TestSweepAfterBothWereKilled(t *testing.T) {
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	r.kill()
 	require.NotEmpty(t, list(root))
-	require.Eventually(t, func() bool { p, ok := readProcess(pid); return !ok || p.dead }, 10*time.Second, time.Millisecond, "its lock goes with it")
+	require.Eventually(t, func() bool { p, ok := readProcess(pid); return !ok || p.dead }, patience, time.Millisecond, "its lock goes with it")
 
 	swept, err := sweepDead(t.Context(), roots)
 	require.NoError(t, err)
@@ -198,7 +206,7 @@ func TestSweepFindsProcessesWithoutADirectory(t *testing.T) {
 	cmd := helperCommand("stubborn")
 	cmd.Env = []string{tagEnv + "=" + string(tag), Marker + "=" + dir}
 	require.NoError(t, cmd.Start())
-	require.Eventually(t, func() bool { return len(tag.alive(t)) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) == 1 }, patience, time.Millisecond)
 	swept, err := sweepDead(t.Context(), []string{root})
 	require.NoError(t, err)
 	require.Equal(t, []string{"lost"}, swept)
@@ -215,10 +223,11 @@ func mustTable(t *testing.T) []process {
 func TestAStoppedSupervisor(t *testing.T) {
 	t.Parallel()
 	root, tag := newRoot(t), newTag(t)
-	s, err := Start(t.Context(), Options{Root: root, RunID: "stuck", Answer: 50 * time.Millisecond})
+	s, err := Start(t.Context(), Options{Root: root, RunID: "stuck"})
 	require.NoError(t, err)
 	p := spawnUp(t, s, tag.spec("stubborn"))
 	require.NoError(t, syscall.Kill(s.PID(), syscall.SIGSTOP))
+	s.wait = 50 * time.Millisecond // from now on: until it is stopped it may take its time
 	_, err = s.Spawn(t.Context(), tag.spec("wait"))
 	require.ErrorIs(t, err, errStuck)
 	require.ErrorIs(t, p.Kill(), errStuck)

@@ -25,6 +25,9 @@ import (
 // helperArg makes the test binary one of the programs of helper.
 const helperArg = "__helper"
 
+// patience is how long what has to come may take on a busy machine.
+const patience = time.Minute
+
 // tagEnv marks all processes of one test, whoever started them.
 const tagEnv = "SUPERVISOR_TEST_TAG"
 
@@ -186,8 +189,8 @@ func (g tag) alive(t *testing.T) []int {
 // requireGone waits until no process with the tag lives and the root holds nothing.
 func (g tag) requireGone(t *testing.T, root string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(g.alive(t)) == 0 }, 10*time.Second, 10*time.Millisecond, "processes are left: %v", lazy(func() any { return g.alive(t) }))
-	require.Eventually(t, func() bool { return len(list(root)) == 0 }, 10*time.Second, 10*time.Millisecond, "files are left: %v", lazy(func() any { return list(root) }))
+	require.Eventually(t, func() bool { return len(g.alive(t)) == 0 }, patience, 10*time.Millisecond, "processes are left: %v", lazy(func() any { return g.alive(t) }))
+	require.Eventually(t, func() bool { return len(list(root)) == 0 }, patience, 10*time.Millisecond, "files are left: %v", lazy(func() any { return list(root) }))
 }
 
 type lazy func() any

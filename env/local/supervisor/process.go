@@ -114,12 +114,14 @@ func (s *Supervisor) spawn(ctx context.Context, spec Spec) (*Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		return p, nil
+		if ctx.Err() == nil {
+			return p, nil
+		}
 	case <-ctx.Done():
-		return nil, errors.Join(context.Cause(ctx), s.abandon(p))
 	case <-timer.C:
 		return nil, fmt.Errorf("%w (waited %s)", errStuck, s.wait)
 	}
+	return nil, errors.Join(context.Cause(ctx), s.abandon(p))
 }
 
 // abandon kills a process whose start nobody waits for any more. Requests are served in order, so it is there, or never will be.

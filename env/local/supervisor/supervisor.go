@@ -105,8 +105,8 @@ func start(ctx context.Context, opts Options) (*Supervisor, error) {
 	if err != nil {
 		s.link.close()
 		<-s.done
-		if errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) {
-			err = <-ready // it is gone, and this says why
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
+			err = <-ready // it is gone, before or while it was spoken to, and this says why
 		}
 		return nil, err
 	}

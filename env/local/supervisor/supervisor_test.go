@@ -58,13 +58,22 @@ func TestExitStatus(t *testing.T) {
 	require.Less(t, status.MaxRSS, int64(4<<30))
 }
 
+// writeProgram writes a file that is executed next. Nothing is forked meanwhile: a child that is about to execute something else would have the file open for writing, and so it could not be executed
+// (ETXTBSY).
+func writeProgram(t *testing.T, path, text string, mode fs.FileMode) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	require.NoError(t, os.WriteFile(path, []byte(text), mode))
+}
+
 func TestExecErrors(t *testing.T) {
 	t.Parallel()
 	s := startIn(t, newRoot(t), "errors")
 	dir := t.TempDir()
 	write := func(name, text string, mode fs.FileMode) string {
 		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, []byte(text), mode))
+		writeProgram(t, path, text, mode)
 		return path
 	}
 	tests := map[string]struct {
@@ -205,8 +214,8 @@ func TestManyAtOnce(t *testing.T) {
 		pids[p.PID] = true
 	}
 	require.Len(t, pids, n)
-	require.Len(t, tag.alive(t), n)
-	require.NoError(t, s.Stop(t.Context(), 10*time.Second))
+	require.Eventually(t, func() bool { return len(tag.alive(t)) == n }, patience, time.Millisecond, "a program that was just loaded shows no environment for a moment")
+	require.NoError(t, s.Stop(t.Context(), time.Hour))
 	require.Empty(t, tag.alive(t), "gone when Stop returns")
 	for _, p := range processes {
 		require.Equal(t, syscall.SIGTERM, wait(t, p).Signal)
@@ -228,9 +237,9 @@ func TestPauseAndResume(t *testing.T) {
 		return strings.Join(all, "")
 	}
 	require.NoError(t, p.Pause())
-	require.Eventually(t, func() bool { return states() == "TT" }, 10*time.Second, time.Millisecond, "both are stopped: the process and its child")
+	require.Eventually(t, func() bool { return states() == "TT" }, patience, time.Millisecond, "both are stopped: the process and its child")
 	require.NoError(t, p.Resume())
-	require.Eventually(t, func() bool { return !strings.Contains(states(), "T") }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !strings.Contains(states(), "T") }, patience, time.Millisecond)
 }
 
 func TestAGroupEndsWithItsLeader(t *testing.T) {
@@ -240,7 +249,7 @@ func TestAGroupEndsWithItsLeader(t *testing.T) {
 	require.Len(t, tag.alive(t), 2)
 	require.NoError(t, p.Signal(syscall.SIGKILL)) // the leader only
 	wait(t, p)
-	require.Eventually(t, func() bool { return len(tag.alive(t)) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) == 0 }, patience, time.Millisecond)
 }
 
 func TestProcessStop(t *testing.T) {
@@ -269,11 +278,11 @@ func TestSpawnAfterItsContext(t *testing.T) {
 	ctx, cancel = context.WithCancelCause(t.Context())
 	failed := make(chan error)
 	go func() { _, err := s.Spawn(ctx, tag.spec("stubborn")); failed <- err }()
-	require.Eventually(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.processes) == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.processes) == 1 }, patience, time.Millisecond)
 	cancel(why)
 	require.NoError(t, syscall.Kill(s.PID(), syscall.SIGCONT))
 	require.ErrorIs(t, <-failed, why)
-	require.Eventually(t, func() bool { return len(tag.alive(t)) == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(tag.alive(t)) == 0 }, patience, time.Millisecond)
 }
 
 func TestStartRefuses(t *testing.T) {
@@ -311,7 +320,7 @@ func TestStartGivesUpWithItsContext(t *testing.T) {
 	deaf := filepath.Join(t.TempDir(), "deaf")
 	started := filepath.Join(t.TempDir(), "started")
 	require.NoError(t, syscall.Mkfifo(started, 0o600))
-	require.NoError(t, os.WriteFile(deaf, []byte("#!/bin/sh\n: >"+started+"\nexec sleep 1000\n"), 0o755))
+	writeProgram(t, deaf, "#!/bin/sh\n: >"+started+"\nexec sleep 1000\n", 0o755)
 	go func() {
 		os.ReadFile(started)
 		cancel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -85,6 +86,10 @@ func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, 
 		err = errors.New("--listen is missing")
 	case o.host != "" && o.gateway != "":
 		err = errors.New("--host and --gateway exclude each other")
+	case o.drain < 0:
+		err = errors.New("--drain is less than nothing; such as 5s, or 0s to end all requests at once")
+	case !(o.share >= 0 && o.share <= 1): // NaN is neither
+		err = errors.New("--trace-share goes from 0 to 1")
 	}
 	if err != nil {
 		return o, false, usageError{err}
@@ -114,7 +119,7 @@ func serveStandalone(ctx context.Context, args []string, stdout, stderr io.Write
 		return usageError{err}
 	}
 	server := proxy.New(proxy.Options{
-		Workload: o.workload(), Log: log, Counters: counters, AccessLog: access, Spans: spans, TraceShare: o.traceShare(), Timeouts: proxy.Timeouts{Drain: o.drain},
+		Workload: o.workload(), Log: log, Counters: counters, AccessLog: access, Spans: spans, TraceShare: o.traceShare(), Timeouts: proxy.Timeouts{Drain: o.drainTime()},
 	})
 	if err := server.Replace(first.snapshot, mesh.Generation{Epoch: 1, Counter: 1}); err != nil {
 		return fmt.Errorf("serving the rules: %w", err)
@@ -148,6 +153,9 @@ func (o standalone) traceShare() float64 {
 	}
 	return o.share
 }
+
+// drainTime is the time as proxy.Timeouts have it, where 0 means the default.
+func (o standalone) drainTime() time.Duration { return max(o.drain, time.Nanosecond) }
 
 // alone is a sidecar that runs alone.
 type alone struct {
@@ -254,7 +262,7 @@ func (o standalone) workload() mesh.Workload {
 
 // inbound is what the sidecar listens on.
 func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
-	in := &mesh.Inbound{Workload: o.workload(), Seed: o.seed, Limits: c.Limits, Unknown: mesh.RegistryOnly}
+	in := &mesh.Inbound{Workload: o.workload(), Seed: o.seed, Unknown: mesh.RegistryOnly}
 	if o.check && o.host == "" && o.gateway == "" {
 		return in, nil
 	}
@@ -264,8 +272,13 @@ func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
 		return nil, err
 	case host == "":
 		in.Proxy = o.listen
+		in.Limits = limitsByAuthority(c.Policies.Limits)
 	default:
 		in.Trusted = slices.Contains(c.Gateways, host) // strangers call there
+		in.Limits = c.Policies.Limits[host]
+		if in.Trusted {
+			in.Limits = limitsOf(c.Policies.Limits) // of all that it may lead to
+		}
 		in.Outbound = []mesh.OutboundPort{{Bind: o.listen, Host: host, Port: port.Number, Protocol: port.Protocol}}
 	}
 	return in, nil
@@ -290,11 +303,11 @@ func (o standalone) serves(c *rules.Compiled) (string, mesh.Port, error) {
 			}
 		}
 		if host == "" {
-			return "", mesh.Port{}, fmt.Errorf("the rules have no gateway %q: %s", name, strings.Join(c.Gateways, ", "))
+			return "", mesh.Port{}, fmt.Errorf("the rules have no gateway %q: %s", name, listed(c.Gateways))
 		}
 	case o.host != "":
 		if host = mesh.Resolve(name, mesh.DefaultNamespace); c.Snapshot.Services[host] == nil {
-			return "", mesh.Port{}, fmt.Errorf("the rules have no host %q: %s", name, strings.Join(hosts, ", "))
+			return "", mesh.Port{}, fmt.Errorf("the rules have no host %q: %s", name, listed(hosts))
 		}
 	case len(c.Gateways) == 1:
 		host = c.Gateways[0]
@@ -312,8 +325,15 @@ func (o standalone) serves(c *rules.Compiled) (string, mesh.Port, error) {
 			return host, p, nil
 		}
 	}
-	return "", mesh.Port{}, fmt.Errorf("%s has several ports, and none is %d: name one behind a colon", host, number)
+	var numbers []string
+	for _, p := range ports {
+		numbers = append(numbers, strconv.Itoa(p.Number))
+	}
+	return "", mesh.Port{}, fmt.Errorf("%s has no port %d: name one of %s behind a colon", host, number, strings.Join(numbers, ", "))
 }
+
+// listed is what there is instead of what was asked for.
+func listed(names []string) string { return cmp.Or(strings.Join(names, ", "), "they have none") }
 
 func cutPort(text string) (name string, port int) {
 	host, number, err := net.SplitHostPort(text)

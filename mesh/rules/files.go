@@ -40,8 +40,8 @@ func Parse(file string, text []byte) (docs []Document, err error) {
 	}
 }
 
-// Load reads the documents of files, and of the .yaml and .yml files right in folders, in the order of their names. The error joins all that could not be read. It tells too which files were read, so that somebody can
-// look after them.
+// Load reads the documents of files, and of the .yaml and .yml files right in folders that are not hidden, in the order of their names. The error joins all that could not be read. It tells too which files
+// were read, so that somebody can look after them. That there is no document at all is an error too: it is what a file looks like to whoever comes between its being emptied and its being written.
 func Load(paths []string) (docs []Document, files []string, err error) {
 	for _, path := range paths {
 		some, wrong := expand(path)
@@ -57,13 +57,16 @@ func Load(paths []string) (docs []Document, files []string, err error) {
 		}
 		err = errors.Join(err, wrong)
 	}
+	if err == nil && len(docs) == 0 {
+		err = fmt.Errorf("%s: there is no document in it", strings.Join(files, ", "))
+	}
 	return docs, files, err
 }
 
 func expand(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
-		return []string{path}, err
+		return []string{path}, nil // reading it says what is wrong
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -72,7 +75,8 @@ func expand(path string) ([]string, error) {
 	var files []string
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
-		if (ext == ".yaml" || ext == ".yml") && e.Type()&fs.ModeDir == 0 {
+		hidden := strings.HasPrefix(e.Name(), ".") // editors' locks and copies
+		if (ext == ".yaml" || ext == ".yml") && !hidden && e.Type()&fs.ModeDir == 0 {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}

@@ -30,9 +30,8 @@ const codeConflict = "MT1306"
 // Compiled is what documents compile to.
 type Compiled struct {
 	Snapshot *mesh.Snapshot      // without anything inbound
-	Limits   []mesh.RateLimit    // of all services, in the order of their hosts
 	Gateways []string            // hosts of the tables of gateways, sorted
-	Policies policy.Policies     // by service, for whoever knows the workloads
+	Policies policy.Policies     // by service; whoever knows the workloads gives them the limits
 	Opened   map[string]bool     // hosts outside the mesh that the documents open
 	Status   []gatewayapi.Status // of Gateways and routes of the Gateway API
 }
@@ -70,9 +69,6 @@ func Compile(docs []Document, namespace string, read istio.ReadFile) (*Compiled,
 	maps.Copy(out.Snapshot.Routes, rules.Routes)
 	maps.Copy(out.Snapshot.Routes, routes.Routes)
 	policies.Apply(out.Snapshot)
-	for _, host := range slices.Sorted(maps.Keys(policies.Limits)) {
-		out.Limits = append(out.Limits, policies.Limits[host]...)
-	}
 	for _, host := range slices.Sorted(maps.Keys(out.Snapshot.Services)) {
 		if isGateway(host) {
 			out.Gateways = append(out.Gateways, host)

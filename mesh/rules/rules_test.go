@@ -73,7 +73,7 @@ func TestCompile(t *testing.T) {
 		table := c.Snapshot.Routes[mesh.HostPort(host, 80)]
 		require.Len(t, table.Routes, 1, name)
 		require.Contains(t, table.Routes[0].Origin, name)
-		require.Len(t, c.Limits, 1)
+		require.Len(t, c.Policies.Limits[host], 1)
 		require.Len(t, c.Gateways, 1)
 		require.Contains(t, c.Snapshot.Services, c.Gateways[0])
 		require.True(t, c.Opened[host])
@@ -120,6 +120,7 @@ func TestLoad(t *testing.T) {
 	}
 	b, a := write("some/b.yml", virtualService), write("some/a.yaml", "---\n"+entry+"---\n\n---\n"+limit)
 	write("some/notes.txt", "{")
+	write("some/.#a.yaml", "{")
 	one := write("one.yaml", gateway)
 	docs, files, err := Load([]string{one, filepath.Join(dir, "some")})
 	require.NoError(t, err)
@@ -135,6 +136,10 @@ func TestLoad(t *testing.T) {
 	require.ErrorContains(t, err, "none.yaml: no such file")
 	require.ErrorContains(t, err, "there is no .yaml or .yml file in it")
 	require.ErrorContains(t, err, "broken.yaml: line 1")
+	require.Equal(t, 1, strings.Count(err.Error(), "none.yaml"), "it is told once")
+	_, files, err = Load([]string{write("emptied.yaml", ""), write("comments.yaml", "# none\n")})
+	require.ErrorContains(t, err, "comments.yaml: there is no document in it")
+	require.Len(t, files, 2, "they are looked after")
 
 	text, err := Beside([]string{one})("some/b.yml")
 	require.NoError(t, err)

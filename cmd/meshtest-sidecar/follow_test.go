@@ -156,3 +156,13 @@ func TestLookLeavesPipesAlone(t *testing.T) {
 	require.NoError(t, os.Chtimes(pipe, later, later))
 	require.Equal(t, before, look([]string{pipe}, []string{pipe}))
 }
+
+// A file that is being written is empty for a moment: that is no change of the rules.
+func TestAloneKeepsItsRulesWhenTheirFileIsEmptied(t *testing.T) {
+	t.Parallel()
+	a := newAlone(t, backends(toVersion("v1"), saying(t, "v1")))
+	a.write("")
+	a.tells("rules_rejected_total 1\n")
+	require.Contains(t, a.stderr.String(), "there is no document in it")
+	require.Equal(t, []int{200}, a.statuses("backend", 1))
+}

@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"meshtest.dev/meshtest/internal/testport"
 )
 
 // served is a ServiceEntry of a service of the mesh, which a rate limit can be for.
@@ -69,34 +67,4 @@ func TestAloneLimitsEachServiceByItself(t *testing.T) {
 	one := newAlone(t, rules, "--host", "b")
 	require.Equal(t, []int{200, 200, 200, 429}, one.statuses("whoever", 4))
 	one.tells(`ratelimit_refused_total{limit="all"} 1` + "\n")
-}
-
-// What flags say is in the range that they have.
-func TestAloneRefusesFlagsOutOfRange(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ flag, value, want string }{
-		{"--drain", "-1s", "--drain is less than nothing"},
-		{"--trace-share", "2", "--trace-share goes from 0 to 1"},
-		{"--trace-share", "-0.1", "--trace-share goes from 0 to 1"},
-		{"--trace-share", "NaN", "--trace-share goes from 0 to 1"},
-	} {
-		_, goOn, err := parseStandalone([]string{"-f", "x", "--listen", testport.Loopback(t), test.flag, test.value}, nil)
-		require.False(t, goOn, test)
-		require.ErrorContains(t, err, test.want)
-	}
-	o, goOn, err := parseStandalone([]string{"-f", "x", "--check", "--drain", "0s"}, nil)
-	require.NoError(t, err)
-	require.True(t, goOn)
-	require.Positive(t, o.drainTime())
-	require.Less(t, o.drainTime().Milliseconds(), int64(1), "at once, and not the default")
-}
-
-// A file that is being written is empty for a moment: that is no change of the rules.
-func TestAloneKeepsItsRulesWhenTheirFileIsEmptied(t *testing.T) {
-	t.Parallel()
-	a := newAlone(t, backends(toVersion("v1"), saying(t, "v1")))
-	a.write("")
-	a.tells("rules_rejected_total 1\n")
-	require.Contains(t, a.stderr.String(), "there is no document in it")
-	require.Equal(t, []int{200}, a.statuses("backend", 1))
 }

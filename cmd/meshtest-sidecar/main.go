@@ -58,7 +58,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case errors.As(err, &wrong):
-		fmt.Fprintf(stderr, "meshtest-sidecar: %v\n\n%s", err, usage)
+		fmt.Fprintf(stderr, "meshtest-sidecar: %v\nmeshtest-sidecar --help lists commands and flags\n", err) // the usage would push the mistake off the screen
 		return 2
 	case errors.As(err, &rules):
 		fmt.Fprintln(stderr, err)

@@ -73,8 +73,8 @@ func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, 
 	flags.Func("access-log", "", one(&o.mode, telemetry.ParseLogMode))
 	flags.StringVar(&o.zipkin, "zipkin", "", "")
 	flags.Float64Var(&o.share, "trace-share", 0.01, "")
-	flags.DurationVar(&o.drain, "drain", o.drain, "")
-	flags.Func("log-level", "", func(text string) error { return o.level.UnmarshalText([]byte(text)) })
+	flags.Func("drain", "", one(&o.drain, time.ParseDuration))
+	flags.Func("log-level", "", one(&o.level, parseLevel))
 	flags.BoolVar(&o.check, "check", false, "")
 	if goOn, err = parse(flags, args, stdout); !goOn {
 		return o, false, err
@@ -95,6 +95,13 @@ func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, 
 		return o, false, usageError{err}
 	}
 	return o, true, nil
+}
+
+func parseLevel(text string) (level slog.Level, err error) {
+	if level.UnmarshalText([]byte(text)) != nil {
+		err = errors.New("it is debug, info, warn or error")
+	}
+	return level, err
 }
 
 // serveStandalone is the sidecar without a verb: it serves rules from files.

@@ -236,6 +236,9 @@ func (e *entry) endpoints(spec *networking.ServiceEntry) {
 	}
 }
 
+// loopback is a name that means the same to everybody (RFC 6761, 6.3), and never a service.
+const loopback = "localhost"
+
 // address checks the address of an endpoint and qualifies a name.
 func (e *entry) address(path, text string) string {
 	_, err := netip.ParseAddr(text)
@@ -252,6 +255,9 @@ func (e *entry) address(path, text string) string {
 		e.Problem(CodeInvalid, at, "", "%q is neither an IP address nor a name", text)
 	case e.resolution == mesh.Static:
 		e.Problem(CodeInvalid, at, "resolution: DNS", "%q is not an IP address, as the resolution STATIC needs", text)
+	}
+	if strings.EqualFold(text, loopback) {
+		return loopback
 	}
 	return mesh.Resolve(text, e.namespace)
 }

@@ -90,6 +90,8 @@ func TestServiceEntryOfAKnownService(t *testing.T) {
 	require.Equal(t, []mesh.Endpoint{{Address: clock, Port: 8080, Workload: "time", Instance: clock + ":8080"}}, rules.Endpoints[clock+":80"].Endpoints)
 	rules = compileOutside(t, serviceEntry("hosts: [api.example.com], resolution: DNS, endpoints: [{address: time, ports: {http: 8080}}], ports: [{number: 80, name: http, protocol: HTTP}]"))
 	require.Equal(t, clock, rules.Endpoints["api.example.com:80"].Endpoints[0].Address)
+	rules = compileOutside(t, serviceEntry("hosts: [api.example.com], resolution: DNS, endpoints: [{address: Localhost, ports: {http: 8080}}], ports: [{number: 80, name: http, protocol: HTTP}]"))
+	require.Equal(t, "localhost", rules.Endpoints["api.example.com:80"].Endpoints[0].Address, "no service of the namespace")
 }
 
 // Rules may name the hosts of an entry, wherever that stands.

@@ -44,7 +44,7 @@ func (c *compiler) rateLimitPolicy(o *object, n *yaml.Node) {
 	}
 	for _, svc := range c.targets(o, spec.Targets) {
 		if svc.External {
-			o.Problem(CodeInvalid, svc.path, "", "%s is outside the mesh: nobody counts its requests there", mesh.LogicalName(svc.Host))
+			o.Problem(CodeInvalid, svc.path, "location: MESH_INTERNAL in its ServiceEntry, unless it is outside", "%s is outside the mesh: nobody counts its requests there", mesh.LogicalName(svc.Host))
 			continue
 		}
 		if !slices.ContainsFunc(svc.Ports, func(p mesh.Port) bool { return p.Protocol.IsHTTP() }) {

@@ -193,6 +193,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 		for next().End < e.since()-time.Second {
 		}
+		synctest.Wait() // a block is cut at this very moment: it must not end between what comes
 		for i := range MaxStreams {
 			r.Record(Sample{Key: fmt.Sprintf("new%d-1", i), Status: 200})
 		}

@@ -224,7 +224,7 @@ func ask(t testing.TB, c *Client, request string) string {
 	defer st.Close()
 	_, err = st.Write([]byte(request))
 	require.NoError(t, err)
-	require.NoError(t, st.SetReadDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, st.SetReadDeadline(time.Now().Add(30*time.Second)))
 	b, err := io.ReadAll(st)
 	require.NoError(t, err)
 	return string(b)

@@ -92,7 +92,7 @@ func (g *sidecar) dial(t *testing.T) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", g.plain)
 	require.NoError(t, err)
-	require.NoError(t, c.SetDeadline(time.Now().Add(30*time.Second))) // no wait of a test lasts for ever
+	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute))) // no wait of a test lasts for ever
 	t.Cleanup(func() { c.Close() })
 	return c
 }
@@ -145,7 +145,7 @@ func TestSidecarUnderAttack(t *testing.T) {
 // A caller who is slow loses his connection, whichever protocol he speaks.
 func TestSidecarWithSlowCallers(t *testing.T) {
 	t.Parallel()
-	g := newSidecar(t, application(t, "still here"), proxy.Timeouts{Header: 50 * time.Millisecond, Idle: 200 * time.Millisecond})
+	g := newSidecar(t, application(t, "still here"), proxy.Timeouts{Header: 50 * time.Millisecond, Idle: 2 * time.Second}) // who says something has said it by then
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	const ack = "\x00\x00\x00\x04\x01\x00\x00\x00\x00"

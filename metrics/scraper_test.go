@@ -221,7 +221,11 @@ func TestFetchRefuses(t *testing.T) {
 			t.Parallel()
 			server := httptest.NewServer(handler)
 			defer server.Close()
-			target := Target{URL: server.URL, MaxBody: 1000, Timeout: 100 * time.Millisecond}.withDefaults()
+			target := Target{URL: server.URL, MaxBody: 1000, Timeout: 30 * time.Second}
+			if want == "deadline" {
+				target.Timeout = 100 * time.Millisecond
+			}
+			target = target.withDefaults()
 			client := target.client()
 			defer client.CloseIdleConnections()
 			_, _, err := target.fetch(t.Context(), client)

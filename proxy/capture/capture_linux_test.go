@@ -99,7 +99,7 @@ func plainly(ctx context.Context, address string) (net.Conn, error) {
 func (w *world) reach(from capturetest.Space, dial dialer, address string, port int) (name string) {
 	w.t.Helper()
 	to := netip.AddrPortFrom(netip.MustParseAddr(address), uint16(port))
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
 	var answer string
 	require.NoError(w.t, from.In(func() error {

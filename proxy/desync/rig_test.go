@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // sidecar is a proxy with one upstream, for one vector.
 type sidecar struct {

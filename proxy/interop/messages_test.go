@@ -38,7 +38,7 @@ func (c *chain) requireTold(t *testing.T, request, response int) {
 	t.Helper()
 	for reporter, s := range map[string]sidecar{"source": c.out, "destination": c.in} {
 		want := fmt.Sprintf("%[1]s client server %[2]d | %[1]s client server %[3]d", reporter, request, response)
-		require.Eventually(t, func() bool { return s.tells(t) == want }, 10*time.Second, time.Millisecond, "want %s", want)
+		require.Eventually(t, func() bool { return s.tells(t) == want }, patience, time.Millisecond, "want %s", want)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestAsk(t *testing.T) {
 	c, far := pair(t)
 	_, err := far.Write([]byte("unasked, "))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return c.Look() == Ready }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.Look() == Ready }, 30*time.Second, time.Millisecond)
 	go func() {
 		_, _ = io.ReadFull(far, make([]byte, 5))
 		_, _ = far.Write([]byte("asked"))
@@ -208,7 +208,7 @@ func TestAskInVain(t *testing.T) {
 	require.NoError(t, c.CloseWrite())
 	_, err = far.Write([]byte("too late"))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return c.Look() == Ready }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.Look() == Ready }, 30*time.Second, time.Millisecond)
 	b, n, wrote, err := c.Ask([]byte("what?"))
 	require.ErrorIs(t, wrote, syscall.EPIPE)
 	require.NoError(t, err)
@@ -273,7 +273,7 @@ func TestLook(t *testing.T) {
 	c, far := pair(t)
 	see := func(want Presence) {
 		t.Helper()
-		require.Eventually(t, func() bool { return c.Look() == want }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return c.Look() == want }, 30*time.Second, time.Millisecond)
 	}
 	see(Quiet)
 	_, err := far.Write([]byte("x"))

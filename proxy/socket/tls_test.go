@@ -177,7 +177,7 @@ func TestSecureLook(t *testing.T) {
 	eachSecure(t, func(t *testing.T, c *Conn, far *tls.Conn) {
 		see := func(want Presence) {
 			t.Helper()
-			require.Eventually(t, func() bool { return c.Look() == want }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return c.Look() == want }, 30*time.Second, time.Millisecond)
 		}
 		see(Quiet)
 		_, err := far.Write([]byte("xyz"))
@@ -203,7 +203,7 @@ func TestSecureLookAtTickets(t *testing.T) {
 		t.Skip("there is no looking on this platform")
 	}
 	c, _ := securePair(t, tls.VersionTLS13, false)
-	require.Eventually(t, func() bool { return c.secure.records.ahead != nil || c.secure.records.Look() == Ready }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.secure.records.ahead != nil || c.secure.records.Look() == Ready }, 30*time.Second, time.Millisecond)
 	require.Equal(t, Quiet, c.Look())
 	require.Equal(t, Quiet, c.secure.records.Look(), "they were taken in")
 	require.False(t, c.Held())
@@ -213,7 +213,7 @@ func TestSecureLookSeesTheEndWithoutGoodbye(t *testing.T) {
 	t.Parallel()
 	eachSecure(t, func(t *testing.T, c *Conn, far *tls.Conn) {
 		require.NoError(t, far.NetConn().Close())
-		require.Eventually(t, func() bool { return c.Look() == Gone }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return c.Look() == Gone }, 30*time.Second, time.Millisecond)
 	})
 }
 
@@ -274,7 +274,7 @@ func TestSecureInterruptInTheMiddleOfARecord(t *testing.T) {
 	sender := tls.Server(held, serverConfig)
 	c := Client(near, clientConfig)
 	agree(t, c, sender)
-	require.Eventually(t, func() bool { return c.Look() == Quiet }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.Look() == Quiet }, 30*time.Second, time.Millisecond)
 	held.hold.Store(true)
 	_, err := sender.Write([]byte("hello"))
 	require.NoError(t, err)
@@ -315,7 +315,7 @@ func TestSecureInterruptedWriteInProgress(t *testing.T) {
 		failed <- err
 	}()
 	below := New(far.NetConn())
-	require.Eventually(t, func() bool { return below.Look() == Ready }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return below.Look() == Ready }, 30*time.Second, time.Millisecond)
 	c.Interrupt()
 	err := <-failed
 	require.True(t, Interrupted(err), "%v", err)

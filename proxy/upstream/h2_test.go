@@ -108,6 +108,13 @@ func (s *h2Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok")
 }
 
+// open is how many connections there are.
+func (s *h2Server) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
 // hangUp closes all connections.
 func (s *h2Server) hangUp() {
 	s.mu.Lock()
@@ -163,7 +170,7 @@ func hold(t *testing.T, s *h2Server, g *Group, n int) []*Conn {
 		require.NoError(t, begin(c, "/hold"))
 		all = append(all, c)
 	}
-	require.Eventually(t, func() bool { return s.held.Load() == before+int64(n) }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.held.Load() == before+int64(n) }, 30*time.Second, time.Millisecond)
 	return all
 }
 
@@ -254,7 +261,7 @@ func TestHTTP2WaitsForRoom(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 20 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 20 }, 30*time.Second, time.Millisecond)
 	_, err := g.Connect(t.Context(), g.Endpoints[0], Want{})
 	require.ErrorIs(t, err, TooManyPending)
 	close(s.release)
@@ -276,7 +283,7 @@ func TestHTTP2WearsOut(t *testing.T) {
 		require.NoError(t, request(t.Context(), g))
 	}
 	require.EqualValues(t, 3, s.made.Load())
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 30*time.Second, time.Millisecond)
 }
 
 func TestHTTP2IdleConnectionsAreClosed(t *testing.T) {
@@ -290,7 +297,7 @@ func TestHTTP2IdleConnectionsAreClosed(t *testing.T) {
 	close(s.release)
 	require.NoError(t, finish(held[0]))
 	held[0].Put()
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, request(t.Context(), g))
 }
 
@@ -307,7 +314,7 @@ func TestHTTP2MakesWay(t *testing.T) {
 
 	waited := make(chan error)
 	go func() { waited <- request(context.Background(), g) }()
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 1 }, 30*time.Second, time.Millisecond)
 	for range patience + 1 { // the connection is never without streams
 		next, err := g.Connect(t.Context(), g.Endpoints[1], Want{})
 		require.NoError(t, err)
@@ -330,7 +337,7 @@ func TestHTTP2AndTheEndOfConnections(t *testing.T) {
 		require.Error(t, finish(c))
 		c.Discard()
 	}
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 30*time.Second, time.Millisecond)
 	require.NoError(t, request(t.Context(), g))
 	require.EqualValues(t, 2, s.made.Load())
 
@@ -339,7 +346,7 @@ func TestHTTP2AndTheEndOfConnections(t *testing.T) {
 	close(s.release)
 	require.NoError(t, finish(held[0]), "what is in flight finishes on a retired connection")
 	held[0].Put()
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Connections == 0 }, 30*time.Second, time.Millisecond)
 }
 
 func TestHTTP2ConnectionsDieUnderLoad(t *testing.T) {
@@ -368,6 +375,7 @@ func TestHTTP2ConnectionsDieUnderLoad(t *testing.T) {
 	}
 	all.Wait()
 	require.Positive(t, good.Load())
+	require.Eventually(t, func() bool { return s.open() == ps.Destinations()[0].Connections }, 30*time.Second, time.Millisecond, "the ends of connections are noticed")
 	require.NoError(t, request(t.Context(), g))
 	d := ps.Destinations()[0]
 	require.Zero(t, d.Pending)
@@ -395,7 +403,7 @@ func TestHTTP2IsNotMade(t *testing.T) {
 	for range 9 {
 		go func() { results <- request(context.Background(), g) }()
 	}
-	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 9 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Destinations()[0].Pending == 9 }, 30*time.Second, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-results, context.Canceled)
 	<-dialing // who is next makes the connection

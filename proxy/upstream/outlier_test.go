@@ -297,5 +297,5 @@ func TestReportsAndPicksAtOnce(t *testing.T) {
 	}
 	carriers.Wait()
 	require.Positive(t, ps.HealthTotals().Ejections[Ejected5xx])
-	require.Eventually(t, func() bool { return ps.Ejected() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ps.Ejected() == 0 }, 30*time.Second, time.Millisecond)
 }

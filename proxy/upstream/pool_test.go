@@ -100,7 +100,7 @@ func TestPoolDropsWhatDied(t *testing.T) {
 	for _, c := range all {
 		c.Put()
 	}
-	require.Eventually(t, func() bool { hangUp(); return all[0].Look() != 0 && all[1].Look() != 0 && all[2].Look() != 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { hangUp(); return all[0].Look() != 0 && all[1].Look() != 0 && all[2].Look() != 0 }, 30*time.Second, time.Millisecond)
 	require.Nil(t, take(t, g, Want{}))
 	require.Zero(t, g.Endpoints[0].Pool.stats().Connections)
 }
@@ -125,7 +125,7 @@ func TestPoolReapsWhatIsUnused(t *testing.T) {
 			}
 			pool := g.Endpoints[0].Pool
 			require.LessOrEqual(t, pool.stats().Idle, 2)
-			require.Eventually(t, func() bool { return pool.stats().Connections == 0 }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return pool.stats().Connections == 0 }, 30*time.Second, time.Millisecond)
 		})
 	}
 }

@@ -269,7 +269,7 @@ func TestTLSConnectionsAreKept(t *testing.T) {
 	}
 	require.NoError(t, say(c))
 	s.hangUp()
-	require.Eventually(t, func() bool { return c.Look() == socket.Gone }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return c.Look() == socket.Gone }, 30*time.Second, time.Millisecond)
 	c.Put()
 	require.Nil(t, take(t, g, Want{}))
 	require.Equal(t, Stats{Address: s.address, Destination: backend + ":80", TLS: true, Protocol: "http/1.1", Connects: 1}, g.Endpoints[0].Pool.stats())

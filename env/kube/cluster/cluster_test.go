@@ -15,7 +15,9 @@ import (
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	kinderrors "sigs.k8s.io/kind/pkg/errors"
 	"sigs.k8s.io/kind/pkg/exec"
 )
@@ -181,13 +183,21 @@ func node(name string, ready corev1.ConditionStatus, message string) *corev1.Nod
 func TestReady(t *testing.T) {
 	t.Parallel()
 	client := fake.NewClientset(node("x-control-plane", corev1.ConditionTrue, ""))
+	watched := make(chan string, 10) // resources, as watches begin: what this client is told between a list and the watch after it is lost
+	client.PrependWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := client.Tracker().Watch(action.GetResource(), action.GetNamespace())
+		watched <- action.GetResource().Resource
+		return true, w, err
+	})
 	done := make(chan error, 1)
 	go func() { done <- awaitReady(t.Context(), client, 2) }()
+	require.Equal(t, "nodes", <-watched)
 	nodes := client.CoreV1().Nodes()
 	_, err := nodes.Create(t.Context(), node("x-worker", corev1.ConditionFalse, "no network"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	_, err = nodes.Update(t.Context(), node("x-worker", corev1.ConditionTrue, ""), metav1.UpdateOptions{})
 	require.NoError(t, err)
+	require.Equal(t, "serviceaccounts", <-watched)
 	require.Empty(t, done)
 	_, err = client.CoreV1().ServiceAccounts("default").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
 	require.NoError(t, err)

@@ -60,7 +60,10 @@ func (s *apiServer) breakAll() {
 	s.conns = nil
 }
 
-func (s *apiServer) keep(all ...io.Closer) {
+// keep counts a connection, and lets its streams go on from now on: who has one can break it.
+func (k *kubelet) keep(all ...io.Closer) {
+	s := k.server
+	s.upgrades.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range all {
@@ -68,6 +71,7 @@ func (s *apiServer) keep(all ...io.Closer) {
 			s.conns = append(s.conns, c)
 		}
 	}
+	close(k.kept)
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +88,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"pods \"nobody\" not found","reason":"NotFound","code":404}`)
 		return
 	}
-	k := &kubelet{server: s, sandbox: s.sandbox.Load(), pairs: map[string]*kubeletPair{}}
+	k := &kubelet{server: s, sandbox: s.sandbox.Load(), pairs: map[string]*kubeletPair{}, kept: make(chan struct{})}
 	if gorilla.IsWebSocketUpgrade(r) {
 		if !s.sockets {
 			s.refusals.Add(1)
@@ -96,13 +100,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		s.upgrades.Add(1)
 		raw := portforward.NewTunnelingConnection("server", socket)
 		conn, err := spdy.NewServerConnection(raw, k.take)
 		if err != nil {
 			return
 		}
-		s.keep(socket.NetConn(), conn)
+		k.keep(socket.NetConn(), conn)
 		<-conn.CloseChan()
 		k.work.Wait()
 		return
@@ -114,8 +117,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if conn == nil {
 		return
 	}
-	s.upgrades.Add(1)
-	s.keep(nil, conn)
+	k.keep(nil, conn)
 	<-conn.CloseChan()
 	k.work.Wait()
 }
@@ -124,6 +126,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type kubelet struct {
 	server  *apiServer
 	sandbox int64
+	kept    chan struct{} // closed when the connection is
 	mu      sync.Mutex
 	pairs   map[string]*kubeletPair
 	work    sync.WaitGroup
@@ -132,6 +135,7 @@ type kubelet struct {
 type kubeletPair struct{ failure, data httpstream.Stream }
 
 func (k *kubelet) take(stream httpstream.Stream, replied <-chan struct{}) error {
+	<-k.kept
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := stream.Headers().Get(corev1.PortForwardRequestIDHeader)

@@ -18,13 +18,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/load"
 )
 
 // ten requests, quickly.
 func ten(t *testing.T) load.Stream {
 	t.Helper()
-	return load.Stream{Name: "users", Pacer: constant(t, 500), Duration: 20 * time.Millisecond, Timeout: 10 * time.Second, Grace: 10 * time.Second}
+	return load.Stream{Name: "users", Pacer: constant(t, 500), Duration: 20 * time.Millisecond, Timeout: time.Minute, Grace: time.Minute}
 }
 
 func run(t *testing.T, s load.Stream) (*load.Result, []load.Record) {
@@ -139,9 +140,6 @@ func request(c *net.TCPConn) (*http.Request, error) { return http.ReadRequest(bu
 
 func TestClasses(t *testing.T) {
 	t.Parallel()
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, nobody.Close())
 	for name, tc := range map[string]struct {
 		url    string
 		change func(*load.Stream)
@@ -149,7 +147,7 @@ func TestClasses(t *testing.T) {
 		status int
 		text   string
 	}{
-		"refused":                  {url: "http://" + nobody.Addr().String(), class: load.Refused, text: "connection refused"},
+		"refused":                  {url: "http://" + testport.Refusing(t), class: load.Refused, text: "connection refused"},
 		"reset":                    {url: raw(t, func(c *net.TCPConn) { request(c); c.SetLinger(0) }), class: load.Reset, text: "reset"},
 		"closed without an answer": {url: raw(t, func(c *net.TCPConn) { request(c) }), class: load.EOF, text: "EOF"},
 		"closed within the answer": {url: raw(t, func(c *net.TCPConn) {
@@ -157,13 +155,6 @@ func TestClasses(t *testing.T) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
 		}), class: load.EOF, status: 200, text: "unexpected EOF"},
 		"no HTTP": {url: raw(t, func(c *net.TCPConn) { request(c); io.WriteString(c, "what?\r\n\r\n") }), class: load.Other, text: "malformed"},
-		"timeout": {url: raw(t, func(c *net.TCPConn) { request(c); io.Copy(io.Discard, c) }),
-			change: func(s *load.Stream) { s.Timeout = 50 * time.Millisecond }, class: load.Timeout, text: "deadline"},
-		"timeout within the answer": {url: raw(t, func(c *net.TCPConn) {
-			request(c)
-			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-			io.Copy(io.Discard, c)
-		}), change: func(s *load.Stream) { s.Timeout = 50 * time.Millisecond }, class: load.Timeout, status: 200, text: "deadline"},
 		"too long": {url: raw(t, func(c *net.TCPConn) {
 			request(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n"+strings.Repeat("x", 1000))
@@ -195,16 +186,51 @@ func TestClasses(t *testing.T) {
 			require.EqualValues(t, 10, got.Bad())
 			require.Equal(t, 1.0, got.ErrorRate())
 			require.Zero(t, got.OK.Count())
-			if tc.class == load.Timeout {
-				require.EqualValues(t, 10, got.TimedOut.Count())
-				require.Zero(t, got.Failed.Count())
-			} else {
-				require.EqualValues(t, 10, got.Failed.Count())
-			}
+			require.EqualValues(t, 10, got.Failed.Count())
 			if tc.class != load.None {
 				require.Equal(t, map[load.Class]uint64{tc.class: 10}, got.Errors)
 				require.Contains(t, got.Examples[tc.class], tc.text)
 			}
+		})
+	}
+}
+
+// Where in the answer time runs out is a matter of the bubble's time only.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		sent   string // of the answer
+		status int
+	}{
+		"before the answer": {"", 0}, "within the answer": {"half", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+					if tc.sent != "" {
+						w.Header().Set("Content-Length", "10")
+						io.WriteString(w, tc.sent)
+						w.(http.Flusher).Flush()
+					}
+					<-r.Context().Done()
+				})
+				s := ten(t)
+				s.URL, s.Dial, s.Timeout = "http://shop", server.dial, 50*time.Millisecond
+				got, records := run(t, s)
+				for _, r := range records {
+					require.Equal(t, load.Timeout, r.Class, r.Error)
+					require.Equal(t, tc.status, r.Status)
+					require.False(t, r.OK)
+					require.Contains(t, r.Error, "deadline")
+					require.Equal(t, 50*time.Millisecond, r.Done-r.Sent)
+				}
+				require.EqualValues(t, 10, got.Bad())
+				require.EqualValues(t, 10, got.TimedOut.Count())
+				require.Zero(t, got.Failed.Count())
+				require.Equal(t, map[load.Class]uint64{load.Timeout: 10}, got.Errors)
+				require.Contains(t, got.Examples[load.Timeout], "deadline")
+			})
 		})
 	}
 }

@@ -55,7 +55,7 @@ func TestCallsOfGRPC(t *testing.T) {
 	require.NoError(t, err)
 	s := load.Stream{
 		Name: "users", GRPC: true, URL: "http://" + l.Addr().String() + "/grpc.health.v1.Health/Check", Body: message,
-		Pacer: constant(t, 500), Duration: 40 * time.Millisecond, Timeout: 10 * time.Second,
+		Pacer: constant(t, 500), Duration: 40 * time.Millisecond, Timeout: time.Minute,
 	}
 	got, err := load.Run(t.Context(), s, nil)
 	require.NoError(t, err)

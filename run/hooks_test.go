@@ -113,7 +113,7 @@ teardown:
 func TestACommandThatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t) // in real time: a process does not live in a bubble's
-	o := w.perform(t.Context(), smoke+"setup: [{name: slow, command: [sh, -c, echo waiting; sleep 60], timeout: 50ms}]\n")
+	o := w.perform(t.Context(), smoke+"setup: [{name: slow, command: [sleep, 60s], timeout: 50ms}]\n")
 	require.Equal(t, Invalid, o.Verdict)
-	require.Equal(t, "setup: slow: it took longer than 50ms\n  | waiting", o.Reason)
+	require.Equal(t, "setup: slow: it took longer than 50ms", o.Reason)
 }

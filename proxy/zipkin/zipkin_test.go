@@ -49,15 +49,22 @@ func started(t *testing.T, o zipkin.Options) (x *zipkin.Exporter, count func(ser
 	return x, func(series string) float64 { return value(t, o.Counters, series) }, stop
 }
 
+// counted waits until a series has come to a number: what the end sends has little time for it, which a slow machine exceeds.
+func counted(t *testing.T, count func(string) float64, series string, want float64) {
+	t.Helper()
+	require.Eventually(t, func() bool { return count(series) == want }, 30*time.Second, time.Millisecond, "%s is not %g", series, want)
+}
+
 func TestSpansAsTheCollectorReadsThem(t *testing.T) {
 	t.Parallel()
 	collector := traces.NewCollector(traces.CollectorOptions{})
 	server := httptest.NewServer(collector)
 	defer server.Close()
-	x, count, stop := started(t, zipkin.Options{URL: server.URL, Local: zipkin.Endpoint{Service: "Web.default", Addr: netip.MustParseAddrPort("[::1]:15001")}})
+	x, count, stop := started(t, zipkin.Options{URL: server.URL, Interval: time.Millisecond, Local: zipkin.Endpoint{Service: "Web.default", Addr: netip.MustParseAddrPort("[::1]:15001")}})
 	one := full()
 	x.Record(&one)
 	x.Record(&zipkin.Span{Trace: zipkin.TraceID{Low: 1}, ID: 2, Kind: zipkin.Server, Shared: true, Start: began})
+	counted(t, count, "spans_sent_total", 2)
 	stop()
 	spans, _ := collector.Spans()
 	require.Equal(t, []traces.Span{
@@ -85,7 +92,7 @@ func TestWhatIsRecordedIsCopied(t *testing.T) {
 	collector := traces.NewCollector(traces.CollectorOptions{})
 	server := httptest.NewServer(collector)
 	defer server.Close()
-	x, _, stop := started(t, zipkin.Options{URL: server.URL})
+	x, count, stop := started(t, zipkin.Options{URL: server.URL, Interval: time.Millisecond, Timeout: 30 * time.Second})
 	const rounds = 1000
 	for range rounds {
 		s := full()
@@ -97,6 +104,7 @@ func TestWhatIsRecordedIsCopied(t *testing.T) {
 		clear(s.Annotations)
 		s = zipkin.Span{}
 	}
+	counted(t, count, "spans_sent_total", rounds)
 	stop()
 	spans, _ := collector.Spans()
 	require.Len(t, spans, rounds)
@@ -222,7 +230,7 @@ func TestEverySpanIsCountedOnce(t *testing.T) {
 				w.WriteHeader(c.status)
 			}))
 			defer server.Close()
-			x, count, stop := started(t, zipkin.Options{URL: server.URL, Batch: 7})
+			x, count, stop := started(t, zipkin.Options{URL: server.URL, Batch: 7, Interval: time.Millisecond, Timeout: 30 * time.Second})
 			var recording sync.WaitGroup
 			for range 4 {
 				recording.Go(func() {
@@ -233,6 +241,7 @@ func TestEverySpanIsCountedOnce(t *testing.T) {
 				})
 			}
 			recording.Wait()
+			counted(t, count, c.series, 400)
 			stop()
 			require.Equal(t, 400.0, count(c.series))
 		})

@@ -75,7 +75,7 @@ func runH2spec(t *testing.T, tool, address string, flags ...string) (cases int, 
 	report := filepath.Join(t.TempDir(), "report.xml")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, append(flags, "--strict", "--host", host, "--port", port, "--junit-report", report)...)
+	cmd := exec.CommandContext(ctx, tool, append(flags, "--strict", "--timeout", "10", "--host", host, "--port", port, "--junit-report", report)...)
 	out, err := cmd.CombinedOutput()
 	if _, is := err.(*exec.ExitError); !is { // it may say by its status that cases failed
 		require.NoError(t, err)

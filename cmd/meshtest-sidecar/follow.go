@@ -18,6 +18,16 @@ import (
 // followInterval is how often the files are looked at.
 const followInterval = 250 * time.Millisecond
 
+// settling tells when files that change are to be read: half of a file that is being written may be good rules too.
+type settling struct{ before string } // the look before
+
+// done reports whether files that looked like read when they were read are now to be read again: they have changed, and did not change any more since they were looked at last.
+func (s *settling) done(read, now string) bool {
+	still := now == s.before
+	s.before = now
+	return still && now != read
+}
+
 // follow serves the rules anew whenever their files change, until ctx ends. Rules that cannot be served change nothing.
 func (r *alone) follow(ctx context.Context, first *loaded) {
 	reloaded, rejected := r.counters.Counter("rules_reloaded_total"), r.counters.Counter("rules_rejected_total")
@@ -25,13 +35,14 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 	defer ticker.Stop()
 	served, last := first.snapshot, first
 	last.snapshot = nil // it is in memory once
+	var files settling
 	for n := uint64(2); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if look(r.files, last.files) == last.seen {
+		if !files.done(last.seen, look(r.files, last.files)) {
 			continue
 		}
 		var err error
@@ -68,7 +79,7 @@ func look(paths, files []string) string {
 	return b.String()
 }
 
-// maxHashed is the size up to which a file's content is looked at too: two writes within one tick of the file system's clock may leave the same size and time behind. Greater files are told apart by
+// maxHashed is the size up to which a file's content is looked at too, as the names in a folder are: two writes within one tick of the file system's clock may leave the same size and time behind. Greater files are told apart by
 // size, time and, since whoever writes those in one step renames, by being another file.
 const maxHashed = 64 << 10
 
@@ -85,10 +96,26 @@ func describe(path string) string {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		text += fmt.Sprint(" ", stat.Ino)
 	}
-	if info.Mode().IsRegular() && info.Size() <= maxHashed {
+	switch {
+	case info.IsDir():
+		text += " " + listing(path)
+	case info.Size() <= maxHashed:
 		text += " " + digest(path)
 	}
 	return text
+}
+
+// listing is the names in a folder, or why they are not known.
+func listing(path string) string {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return err.Error()
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return strings.Join(names, "/")
 }
 
 // digest is the hash of a file's content, or why there is none.

@@ -146,6 +146,21 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// A file that comes within one tick of the clock after another is seen, too.
+func TestLookSeesWhatIsNewInAFolder(t *testing.T) {
+	t.Parallel()
+	folder, at := t.TempDir(), time.Unix(1_700_000_000, 0)
+	add := func(name string) string {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), nil, 0o600))
+		require.NoError(t, os.Chtimes(folder, at, at))
+		return look([]string{folder}, nil)
+	}
+	first := add("a.yaml")
+	require.NotEqual(t, first, add("b.yaml"))
+	require.NoError(t, os.Remove(filepath.Join(folder, "b.yaml")))
+	require.Equal(t, first, add("a.yaml"))
+}
+
 // What can be read only once is not looked at again: somebody writes to it while it is read.
 func TestLookLeavesPipesAlone(t *testing.T) {
 	t.Parallel()
@@ -165,4 +180,20 @@ func TestAloneKeepsItsRulesWhenTheirFileIsEmptied(t *testing.T) {
 	a.tells("rules_rejected_total 1\n")
 	require.Contains(t, a.stderr.String(), "there is no document in it")
 	require.Equal(t, []int{200}, a.statuses("backend", 1))
+}
+
+// Files are read when they have changed and look the same twice.
+func TestSettling(t *testing.T) {
+	t.Parallel()
+	var s settling
+	read := "a"
+	for i, step := range []struct {
+		now  string
+		done bool
+	}{{"a", false}, {"a", false}, {"half", false}, {"b", false}, {"b", true}, {"b", false}, {"c", false}, {"b", false}, {"b", false}, {"a", false}, {"a", true}} {
+		require.Equal(t, step.done, s.done(read, step.now), "look %d", i)
+		if step.done {
+			read = step.now
+		}
+	}
 }

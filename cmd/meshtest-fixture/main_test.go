@@ -39,7 +39,7 @@ func TestCalls(t *testing.T) {
 		"help":            {[]string{"--help"}, 0, "chain ", ""},
 		"help of chain":   {[]string{"chain", "--help"}, 0, "UPSTREAM_URI", ""},
 		"help of time":    {[]string{"time", "-h"}, 0, "LATENCY_MEDIAN", ""},
-		"nothing":         {nil, 2, "", "name an application"},
+		"nothing":         {[]string{}, 2, "", "name an application"},
 		"unknown":         {[]string{"books"}, 2, "", `unknown command "books"`},
 		"an argument":     {[]string{"chain", "x"}, 2, "", "unknown command"},
 		"an unknown flag": {[]string{"time", "--port", "1"}, 2, "", "unknown flag: --port"},

@@ -116,7 +116,7 @@ func TestMirrorsOfNobody(t *testing.T) {
 	t.Parallel()
 	r, _, at := simple(t, answering(200, "hello"), nil)
 	host := mesh.FQDN("backend", mesh.DefaultNamespace)
-	to := r.service("shadow", mesh.HTTP, map[string][]string{"v1": {testport.Loopback(t)}})
+	to := r.service("shadow", mesh.HTTP, map[string][]string{"v1": {testport.Refusing(t)}})
 	rule := split(host, "")
 	rule.Mirrors = []mesh.Mirror{{Host: to, Port: 80, Share: 1}}
 	r.routes(host, rule)

@@ -347,7 +347,7 @@ func TestInbound(t *testing.T) {
 	at, dead := testport.Loopback(t), testport.Loopback(t)
 	r.inbound.Listen = []mesh.InboundPort{
 		{Bind: at, App: app.address, Port: 8080, Protocol: mesh.HTTP},
-		{Bind: dead, App: testport.Loopback(t), Port: 8081, Protocol: mesh.HTTP},
+		{Bind: dead, App: testport.Refusing(t), Port: 8081, Protocol: mesh.HTTP},
 	}
 	r.apply()
 	c := call(t, at)

@@ -108,7 +108,7 @@ func TestHealthChecksAreCounted(t *testing.T) {
 	t.Parallel()
 	good := newOrigin(t, answering(200, "good"))
 	r := newRig(t, nil)
-	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {good.address, testport.Loopback(t)}})
+	host := r.service("backend", mesh.HTTP, map[string][]string{"v1": {good.address, testport.Refusing(t)}})
 	r.snapshot.Services[host].Traffic = mesh.TrafficPolicy{HealthCheck: &mesh.HealthCheck{
 		HTTP: &mesh.HTTPCheck{Path: "/healthz"}, Interval: time.Hour, Timeout: patience, UnhealthyThreshold: 1, HealthyThreshold: 1,
 	}}

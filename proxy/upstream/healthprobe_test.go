@@ -20,6 +20,7 @@ import (
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -40,15 +41,6 @@ func probing(t *testing.T, address string, h mesh.HealthCheck, over *mesh.Client
 	p := newProbe(c, address, &newPools(t, Options{}).opts)
 	t.Cleanup(p.close)
 	return p
-}
-
-// nowhere is an address where nobody listens.
-func nowhere(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func serve(t *testing.T, h http.HandlerFunc) string {
@@ -92,7 +84,7 @@ func TestHTTPProbe(t *testing.T) {
 	}
 	require.NoError(t, ask(t, address, mesh.HealthCheck{HTTP: &mesh.HTTPCheck{Path: "/teapot", Statuses: []mesh.StatusRange{{First: 200, Last: 299}, {First: 418, Last: 418}}}}, nil))
 	require.NoError(t, ask(t, address, mesh.HealthCheck{HTTP: &mesh.HTTPCheck{Path: "/host", Host: "other"}}, nil))
-	err := ask(t, nowhere(t), mesh.HealthCheck{HTTP: &mesh.HTTPCheck{Path: "/ok"}}, nil)
+	err := ask(t, testport.Refusing(t), mesh.HealthCheck{HTTP: &mesh.HTTPCheck{Path: "/ok"}}, nil)
 	require.Error(t, err)
 	require.False(t, isAnswer(err), "nobody was there to answer")
 }
@@ -123,7 +115,7 @@ func TestTCPProbe(t *testing.T) {
 	t.Parallel()
 	address, _ := listening(t)
 	require.NoError(t, ask(t, address, mesh.HealthCheck{TCP: true}, nil))
-	require.Error(t, ask(t, nowhere(t), mesh.HealthCheck{TCP: true}, nil))
+	require.Error(t, ask(t, testport.Refusing(t), mesh.HealthCheck{TCP: true}, nil))
 }
 
 func TestProbesOverTLS(t *testing.T) {
@@ -189,7 +181,7 @@ func TestGRPCProbe(t *testing.T) {
 	err := ask(t, serveGRPC(t, nil), mesh.HealthCheck{GRPC: &mesh.GRPCCheck{}}, nil)
 	require.ErrorContains(t, err, "no grpc.health.v1")
 	require.Error(t, ask(t, serve(t, func(http.ResponseWriter, *http.Request) {}), mesh.HealthCheck{GRPC: &mesh.GRPCCheck{}}, nil), "it speaks HTTP/1.1")
-	require.False(t, isAnswer(ask(t, nowhere(t), mesh.HealthCheck{GRPC: &mesh.GRPCCheck{}}, nil)))
+	require.False(t, isAnswer(ask(t, testport.Refusing(t), mesh.HealthCheck{GRPC: &mesh.GRPCCheck{}}, nil)))
 }
 
 // serveGRPC is the address of a gRPC server; with a nil state it has no health service.

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -30,13 +31,15 @@ type apiServer struct {
 	refusals  atomic.Int64 // of WebSockets
 	sandbox   atomic.Int64 // of the pod: another one after it was made again
 	mu        sync.Mutex
-	conns     []io.Closer
+	conns     []net.Conn
 	handshake chan struct{} // not nil: an upgrade waits for it
 }
 
 func newAPIServer(t *testing.T, sockets bool) *apiServer {
 	s := &apiServer{sockets: sockets}
-	s.Server = httptest.NewServer(s)
+	s.Server = httptest.NewUnstartedServer(s)
+	s.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, wire{}, c) }
+	s.Start()
 	t.Cleanup(func() { s.breakAll(); s.Close() })
 	return s
 }
@@ -50,7 +53,10 @@ func (s *apiServer) forwarder(t *testing.T) *Forwarder {
 	return f
 }
 
-// breakAll breaks every connection, as a load balancer does that has been restarted.
+// wire is the key of a request's connection in its context.
+type wire struct{}
+
+// breakAll breaks every connection, as a load balancer does that has been restarted: without a goodbye.
 func (s *apiServer) breakAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,16 +67,11 @@ func (s *apiServer) breakAll() {
 }
 
 // keep counts a connection, and lets its streams go on from now on: who has one can break it.
-func (k *kubelet) keep(all ...io.Closer) {
-	s := k.server
-	s.upgrades.Add(1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range all {
-		if c != nil {
-			s.conns = append(s.conns, c)
-		}
-	}
+func (k *kubelet) keep(r *http.Request) {
+	k.server.upgrades.Add(1)
+	k.server.mu.Lock()
+	defer k.server.mu.Unlock()
+	k.server.conns = append(k.server.conns, r.Context().Value(wire{}).(net.Conn))
 	close(k.kept)
 }
 
@@ -105,7 +106,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		k.keep(socket.NetConn(), conn)
+		k.keep(r)
 		<-conn.CloseChan()
 		k.work.Wait()
 		return
@@ -117,7 +118,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if conn == nil {
 		return
 	}
-	k.keep(nil, conn)
+	k.keep(r)
 	<-conn.CloseChan()
 	k.work.Wait()
 }

@@ -76,14 +76,21 @@ func (f *fakeSidecar) TakeSpans() ([]byte, uint64) {
 	return fmt.Appendf(nil, "[%d]", f.takes), 7
 }
 
-// serve serves the sidecar until the returned function is called.
+// serve serves the sidecar, which may take its time to let go of faults, until the returned function is called.
 func serve(t testing.TB, path string, f *fakeSidecar) (stop func()) {
+	t.Helper()
+	return serveSettling(t, path, f, time.Hour)
+}
+
+func serveSettling(t testing.TB, path string, f *fakeSidecar, settling time.Duration) (stop func()) {
 	t.Helper()
 	l, err := Listen(path)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- ServeDirect(ctx, l, Verify("token"), f, f, f) }()
+	go func() {
+		done <- serveDirect(ctx, l, Verify("token"), &direct{leases: f, evidence: f, spans: f, settling: settling})
+	}()
 	return sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-done)
@@ -171,7 +178,7 @@ func TestHolder(t *testing.T) {
 func TestHolderReportsResidue(t *testing.T) {
 	t.Parallel()
 	path, f := socket(t), newFake()
-	defer serve(t, path, f)()
+	defer serveSettling(t, path, f, time.Millisecond)()
 	h := NewDirect(Unix(path), "token").NewHolder("run", 1, func(Holding) {})
 	defer run(t, h.Run)()
 	f.states["f"] = mesh.Accounting{Fault: "f", State: mesh.LeaseHeld, Active: 2}

@@ -48,13 +48,17 @@ const (
 // ServeDirect serves the run on the sidecar's own socket until ctx ends, and returns when every call has returned. Callers must show a token that verify recognises, such
 // as [Verify] and [VerifyDigest] do.
 func ServeDirect(ctx context.Context, listener net.Listener, verify func(token string) bool, leases Leaseholder, evidence EvidenceSource, spans SpanSource) error {
+	return serveDirect(ctx, listener, verify, &direct{leases: leases, evidence: evidence, spans: spans, settling: SettleTimeout})
+}
+
+func serveDirect(ctx context.Context, listener net.Listener, verify func(token string) bool, d *direct) error {
 	server := NewServer(func(ctx context.Context, _ string) error {
 		if !verify(Token(ctx)) {
 			return errors.New("the token is not this sidecar's")
 		}
 		return nil
 	})
-	pb.RegisterSidecarServer(server, &direct{leases: leases, evidence: evidence, spans: spans})
+	pb.RegisterSidecarServer(server, d)
 	if err := Serve(ctx, server, listener); err != nil {
 		return fmt.Errorf("serving the run directly: %w", err)
 	}
@@ -66,6 +70,7 @@ type direct struct {
 	leases   Leaseholder
 	evidence EvidenceSource
 	spans    SpanSource
+	settling time.Duration // how long a released fault may take to let go
 }
 
 func (d *direct) Spans(context.Context, *pb.SpansRequest) (*pb.SpansReply, error) {
@@ -190,9 +195,9 @@ func (h *holding) account(fault string, a mesh.Accounting, final bool) error {
 	return h.send(&pb.HoldReply{Fault: fault, Accounting: body, Final: final})
 }
 
-// settle answers with the last accounting of a fault, once nothing of it is in effect or [SettleTimeout] has passed.
+// settle answers with the last accounting of a fault, once nothing of it is in effect or that takes too long.
 func (h *holding) settle(ctx context.Context, fault string) {
-	timeout := time.After(SettleTimeout)
+	timeout := time.After(h.settling)
 	for late := false; ; {
 		a, changed, ok := h.leases.Account(fault)
 		if !ok {

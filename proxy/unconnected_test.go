@@ -15,7 +15,9 @@ import (
 func TestTheLogTellsWhyThereIsNoConnection(t *testing.T) {
 	t.Parallel()
 	read, write := io.Pipe()
-	r := newRig(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(write, &slog.HandlerOptions{Level: slog.LevelDebug})) })
+	r := newRig(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(write, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	nobody := testport.Refusing(t)
 	at := r.outbound(r.service("dead", mesh.HTTP, map[string][]string{"v1": {nobody}}), mesh.HTTP)
 	r.apply()

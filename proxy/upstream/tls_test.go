@@ -184,7 +184,7 @@ func TestTLSThatCannotBe(t *testing.T) {
 func TestHandshakesThatFail(t *testing.T) {
 	t.Parallel()
 	silent, _ := listening(t)
-	g := connecting(t, newPools(t, Options{}), Destination{Policy: mesh.TrafficPolicy{ConnectTimeout: 20 * time.Millisecond, TLS: &mesh.ClientTLS{Mode: mesh.SimpleTLS}}}, silent)
+	g := connecting(t, newPools(t, Options{}), Destination{Policy: mesh.TrafficPolicy{ConnectTimeout: 2 * time.Second, TLS: &mesh.ClientTLS{Mode: mesh.SimpleTLS}}}, silent)
 	_, err := g.Connect(t.Context(), g.Endpoints[0], Want{})
 	var failed *HandshakeError
 	require.ErrorAs(t, err, &failed)

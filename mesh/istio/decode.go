@@ -41,7 +41,7 @@ var honoured = map[protoreflect.Name][]string{
 // insteadOf says what does the work of a field that is not honoured, where something does.
 var insteadOf = map[string]string{
 	"delegate": "put its routes here",
-	"fault":    "declare it among the scenario's faults, which end by themselves and are accounted for",
+	"fault":    "faults are a scenario's (`faults:`), where they end by themselves and are accounted for; rules that are served alone have to do without",
 	"exportTo": "every rule holds for every caller",
 
 	"consecutiveErrors": "Istio ignores it, too: consecutive5xxErrors or consecutiveGatewayErrors",

@@ -286,6 +286,15 @@ func TestNoFieldIsIgnored(t *testing.T) {
 	}
 }
 
+// The hint fits whoever asks: a scenario has faults of its own, a sidecar that runs alone has none.
+func TestWhatToDoInsteadOfAFault(t *testing.T) {
+	t.Parallel()
+	_, problems := istio.Compile(documents(t, virtualService("  - route: [{destination: {host: reviews}}]\n    fault: {abort: {httpStatus: 503}}\n")), known(), mesh.DefaultNamespace)
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Hint, "a scenario's (`faults:`)")
+	require.Contains(t, problems[0].Hint, "served alone have to do without")
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add([]byte(virtualService("  - route: [{destination: {host: reviews, subset: v1}, weight: 1}]\n    retries: {attempts: 1, retryOn: 5xx}\n")))
 	f.Add([]byte("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\nspec: {host: reviews, subsets: [{name: a}]}"))

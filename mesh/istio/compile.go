@@ -27,7 +27,7 @@ var versions = []string{"v1", "v1beta1", "v1alpha3"}
 func Compile(docs []Document, services map[string]*mesh.Service, namespace string, options ...Option) (Rules, []Problem) {
 	c := &compiler{
 		rules:  Rules{Services: maps.Clone(services), Endpoints: map[string]*mesh.Endpoints{}, Routes: map[string]*mesh.RouteTable{}},
-		owners: map[string]owner{}, gateways: map[string]*gateway{}, home: namespace, files: noFiles, entries: map[string]*entry{}, secrets: map[string]*secret{},
+		owners: map[string]owner{}, gateways: map[string]*gateway{}, services: services, home: namespace, files: noFiles, entries: map[string]*entry{}, secrets: map[string]*secret{},
 	}
 	if c.rules.Services == nil {
 		c.rules.Services = map[string]*mesh.Service{}
@@ -70,10 +70,11 @@ type compiler struct {
 	decoders []*decoder
 	problems []Problem
 
-	home    string             // namespace of documents that name none
-	files   ReadFile           // that documents name
-	entries map[string]*entry  // that open hosts, by host
-	secrets map[string]*secret // by namespace/name
+	services map[string]*mesh.Service // that are known without any document
+	home     string                   // namespace of documents that name none
+	files    ReadFile                 // that documents name
+	entries  map[string]*entry        // that open hosts, by host
+	secrets  map[string]*secret       // by namespace/name
 }
 
 type owner struct {
@@ -207,20 +208,27 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 		o.Problem(CodeNotHonoured, path, "name each host", "a wildcard host is not honoured yet")
 		return nil
 	}
-	full := mesh.Resolve(host, o.namespace)
-	svc := c.rules.Services[full]
-	if name, namespace, ok := strings.Cut(host, "."); svc == nil && ok { // NAME.NAMESPACE, unless it is the full name of something outside the mesh
-		svc = c.rules.Services[mesh.FQDN(name, namespace)]
-	}
+	svc := find(c.rules.Services, host, o.namespace)
 	if svc == nil {
 		var known []string
 		for _, h := range slices.Sorted(maps.Keys(c.rules.Services)) {
 			known = append(known, mesh.LogicalName(h))
 		}
-		o.Problem(CodeReference, path, "", "no such service: %s", full)
+		o.Problem(CodeReference, path, "", "no such service: %s", mesh.Resolve(host, o.namespace))
 		o.CouldBe(host, known)
 	}
 	return svc
+}
+
+// find is the service that a document of the namespace calls by the name; nil when there is none.
+func find(services map[string]*mesh.Service, name, namespace string) *mesh.Service {
+	if svc := services[mesh.Resolve(name, namespace)]; svc != nil {
+		return svc
+	}
+	if short, other, ok := strings.Cut(strings.ToLower(name), "."); ok { // NAME.NAMESPACE, unless it is the full name of something outside the mesh
+		return services[mesh.FQDN(short, other)]
+	}
+	return nil
 }
 
 // claim reports a second document of a kind about a host. Istio merges some of these; here each host has one document of a kind.

@@ -91,6 +91,6 @@ func (c *compiler) egressRule(o *object, rule *egressRule) {
 		return
 	}
 	if host, ok := e.host(path, service); ok {
-		c.addHost(e, path, host)
+		c.addHost(e, path, host, service)
 	}
 }

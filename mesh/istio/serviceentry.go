@@ -16,7 +16,7 @@ func (c *compiler) serviceEntry(o *object, spec *networking.ServiceEntry) {
 	c.exportTo(o, join(o.path, "exportTo"), spec.GetExportTo())
 	e := &entry{
 		object: o, outside: spec.GetLocation() == networking.ServiceEntry_MESH_EXTERNAL, resolution: o.resolution(spec.GetResolution()),
-		portsPath: join(o.path, "ports"), altNames: spec.GetSubjectAltNames(),
+		portsPath: join(o.path, "ports"), altNames: spec.GetSubjectAltNames(), services: c.services,
 	}
 	e.addresses(spec.GetAddresses())
 	e.ports(spec)
@@ -32,7 +32,7 @@ func (c *compiler) serviceEntry(o *object, spec *networking.ServiceEntry) {
 			continue
 		}
 		if ok {
-			c.addHost(e, path, host)
+			c.addHost(e, path, host, name)
 		}
 	}
 }
@@ -47,6 +47,7 @@ type entry struct {
 	portsPath  string
 	listed     []listed
 	altNames   []string
+	services   map[string]*mesh.Service // that are known without any entry
 }
 
 // listed is an endpoint of an entry.
@@ -104,8 +105,8 @@ func (e *entry) host(path, name string) (host string, ok bool) {
 	}
 }
 
-// addHost makes or completes the service of a host.
-func (c *compiler) addHost(e *entry, path, host string) {
+// addHost makes or completes the service of a host, which the document calls by the name.
+func (c *compiler) addHost(e *entry, path, host, name string) {
 	if !c.claim(e.object, path, host) {
 		return
 	}
@@ -122,16 +123,16 @@ func (c *compiler) addHost(e *entry, path, host string) {
 	}
 	for i, p := range e.open {
 		svc.Ports = append(svc.Ports, p.Port)
-		name := mesh.HostPort(host, p.Number)
+		at := mesh.HostPort(host, p.Number)
 		switch {
 		case known == nil || len(e.listed) > 0:
 			svc.Resolution = e.resolution
-			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: e.behind(host, p)}
+			c.rules.Endpoints[at] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: e.behind(host, name, p)}
 		case !hasPort(known, p.target):
 			e.Problem(CodeReference, index(e.portsPath, i), "", "%s has no port %d", mesh.LogicalName(host), p.target)
 		case p.target != p.Number:
 			svc.Resolution = mesh.DNS
-			c.rules.Endpoints[name] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: []mesh.Endpoint{named(host, host, p.target)}}
+			c.rules.Endpoints[at] = &mesh.Endpoints{Host: host, Port: p.Number, Endpoints: []mesh.Endpoint{named(host, host, p.target)}}
 		}
 	}
 	c.rules.Services[host] = svc
@@ -239,7 +240,7 @@ func (e *entry) endpoints(spec *networking.ServiceEntry) {
 // loopback is a name that means the same to everybody (RFC 6761, 6.3), and never a service.
 const loopback = "localhost"
 
-// address checks the address of an endpoint and qualifies a name.
+// address checks the address of an endpoint. The name of a service of the mesh is qualified; what any other means is up to the resolver of the machine, as docker-compose's "redis" is.
 func (e *entry) address(path, text string) string {
 	_, err := netip.ParseAddr(text)
 	at := join(path, "address")
@@ -256,14 +257,14 @@ func (e *entry) address(path, text string) string {
 	case e.resolution == mesh.Static:
 		e.Problem(CodeInvalid, at, "resolution: DNS", "%q is not an IP address, as the resolution STATIC needs", text)
 	}
-	if strings.EqualFold(text, loopback) {
-		return loopback
+	if svc := find(e.services, text, e.namespace); svc != nil && !strings.EqualFold(text, loopback) {
+		return svc.Host
 	}
-	return mesh.Resolve(text, e.namespace)
+	return strings.ToLower(text)
 }
 
-// behind are the endpoints of a port: those listed, or else the host itself where its name is to be looked up.
-func (e *entry) behind(host string, p openPort) []mesh.Endpoint {
+// behind are the endpoints of a port of a host: those listed, or else the host itself where its name, as it is written, is to be looked up.
+func (e *entry) behind(host, name string, p openPort) []mesh.Endpoint {
 	var out []mesh.Endpoint
 	for _, l := range e.listed {
 		port := l.ports[p.Name]
@@ -275,7 +276,7 @@ func (e *entry) behind(host string, p openPort) []mesh.Endpoint {
 		out = append(out, one)
 	}
 	if out == nil && e.resolution == mesh.DNS {
-		out = append(out, named(host, host, p.target))
+		out = append(out, named(host, strings.ToLower(name), p.target))
 	}
 	return out
 }

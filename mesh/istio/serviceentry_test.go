@@ -94,6 +94,25 @@ func TestServiceEntryOfAKnownService(t *testing.T) {
 	require.Equal(t, "localhost", rules.Endpoints["api.example.com:80"].Endpoints[0].Address, "no service of the namespace")
 }
 
+// What is no service of the mesh is looked up by the name that the document says: the machine's resolver knows what it means, as that of a container knows its neighbours.
+func TestNamesOfTheOutsideAreLookedUpAsTheyAre(t *testing.T) {
+	t.Parallel()
+	const port = "ports: [{number: 6379, name: redis, protocol: TCP}]"
+	rules := compileOutside(t, serviceEntry("hosts: [cache], resolution: DNS, endpoints: [{address: redis}, {address: Redis-2.internal}, {address: time.default}, {address: 192.0.2.7}], "+port))
+	var addresses []string
+	for _, e := range rules.Endpoints["cache.default.svc.cluster.local:6379"].Endpoints {
+		require.Equal(t, fmt.Sprintf("%s:6379", e.Address), e.Instance)
+		addresses = append(addresses, e.Address)
+	}
+	require.Equal(t, []string{"redis", "redis-2.internal", clock, "192.0.2.7"}, addresses)
+
+	// The host itself too, and a host of another entry is no service that a resolver would know by its full name.
+	rules = compileOutside(t, serviceEntry("hosts: [redis], resolution: DNS, "+port)+"\n---\n"+serviceEntry("hosts: [cache], resolution: DNS, endpoints: [{address: redis}], "+port))
+	for _, host := range []string{"redis", "cache"} {
+		require.Equal(t, "redis", rules.Endpoints[mesh.FQDN(host, mesh.DefaultNamespace)+":6379"].Endpoints[0].Address, host)
+	}
+}
+
 // Rules may name the hosts of an entry, wherever that stands.
 func TestRulesForTheOutside(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,7 @@ type alarm struct {
 	caller   *socket.Conn  // to look after; nil: nobody reads when it goes
 	nextLook time.Duration
 	wake     chan struct{} // for waits that are not on a connection
+	rung     bool          // something was put into wake, and perhaps taken out
 	stopped  bool
 }
 
@@ -141,6 +142,10 @@ func (a *alarm) reset() {
 	if a.fired != shuttingDown {
 		a.fired = none
 	}
+	if !a.rung {
+		return // without a look at the channel, which is elsewhere in memory
+	}
+	a.rung = false
 	select {
 	case <-a.wake:
 	default:
@@ -160,6 +165,7 @@ func (a *alarm) interrupt() {
 			t.Interrupt()
 		}
 	}
+	a.rung = true
 	select {
 	case a.wake <- struct{}{}:
 	default:
@@ -203,7 +209,9 @@ func (a *alarm) ring() {
 			a.fire(callerGone)
 			return
 		}
-		a.nextLook = now + lookInterval
+		if a.nextLook = now + lookInterval; a.phase == idling {
+			a.caller = nil // whatever he does from now on shows itself
+		}
 	}
 	a.schedule()
 }

@@ -220,6 +220,7 @@ func (s *stream) speaksHTTP() bool {
 func (s *stream) explain() {
 	s.c.role, s.c.stays = s.cfg.captured.refused, false
 	s.serve()
+	s.part()
 }
 
 // blackHole counts a connection to what is not known as Istio does.

@@ -38,6 +38,7 @@ type conn struct {
 	used     bool                         // it carried a request
 	quiet    time.Duration                // since when it waits for one
 
+	takes  func(b *socket.Buffer, n int) (again bool) // take, made once
 	peers  telemetry.PeerCache
 	stream *stream // of the request in flight
 	onward *onward // where it was going, when something was passed through
@@ -115,50 +116,66 @@ func (s *Server) survive(what string, cleanUp func()) {
 
 // carryHTTP carries one request after the other.
 func (c *conn) carryHTTP() {
-	c.quiet = c.srv.now()
-	var s *stream
-	for {
-		if s == nil {
-			first, ok := c.await()
-			if !ok {
-				return
-			}
-			s = streams.Get().(*stream)
-			s.begin(c)
-			s.in = first
-			c.stream = s
-		}
-		keep := s.serve()
-		c.used, c.quiet = true, s.present
-		if !keep {
-			preface := s.preface
-			c.stream = nil
-			s.release()
-			if preface != nil {
-				c.carryHTTP2(preface)
-			}
-			return
-		}
-		if s.in.len() == 0 {
-			c.stream = nil
-			s.release()
-			s = nil
-		}
+	c.quiet, c.takes = c.srv.now(), c.take
+	for c.await() && c.goOn() {
 	}
 }
 
-// await waits for the first bytes of a request.
-func (c *conn) await() (first inbox, ok bool) {
-	c.alarm.enter(idling, c.quiet+c.srv.opts.Timeouts.Idle, nil, c.sock, nil)
-	err := first.fill(c.sock)
-	why := c.settle()
-	switch {
-	case err == nil: // even when the wait was ended: it came just in time
-		return first, true
-	case why == idling:
+// await waits for requests, and carries those that arrive whole. It reports true when it has left one to carry on with that needs more of the caller, or was the last; false when there will be none.
+func (c *conn) await() bool {
+	c.idle()
+	err := c.sock.Each(c.takes)
+	if err == nil {
+		return true
+	}
+	if c.settle() == idling {
 		c.srv.count.closed.with(reasonIdle).Inc()
 	}
-	return first, false
+	return false
+}
+
+// idle begins the time between requests. The caller is looked at once: if he closed his side right behind a request, nobody has told.
+func (c *conn) idle() {
+	c.alarm.enter(idling, c.quiet+c.srv.opts.Timeouts.Idle, c.sock, c.sock, nil)
+}
+
+// take carries what has arrived, as far as it is whole requests, and reports whether that was all, so that the wait goes on. That saves a request a system call which would nearly always find nothing.
+func (c *conn) take(b *socket.Buffer, n int) (again bool) {
+	c.settle() // even when the wait was ended: it came just in time
+	s := streams.Get().(*stream)
+	s.begin(c)
+	s.in = inbox{lent: b, buf: b[:], w: n}
+	c.stream = s
+	for s.in.len() > 0 {
+		s.began = s.look()
+		if !s.whole() || !s.carry(nil) {
+			return false
+		}
+		s.forget()
+	}
+	c.stream = nil
+	s.recycle()
+	c.idle()
+	return true
+}
+
+// goOn carries the request that was begun, and those that have arrived behind it, and reports whether the connection can carry others.
+func (c *conn) goOn() bool {
+	s := c.stream
+	keep := !s.carried && s.serve()
+	for keep && s.in.len() > 0 {
+		keep = s.serve()
+	}
+	if !keep {
+		s.part()
+	}
+	preface := s.preface
+	c.stream = nil
+	s.release()
+	if preface != nil {
+		c.carryHTTP2(preface)
+	}
+	return keep
 }
 
 // settle ends a phase whose wait was on the caller, and makes the connection usable again if it was interrupted.

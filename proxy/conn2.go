@@ -71,6 +71,7 @@ func (c *conn) carryOne() {
 	c.stream = s
 	if err := s.in.fill(c.sock); err == nil {
 		s.serve()
+		s.part()
 	}
 	c.stream = nil
 	s.release()

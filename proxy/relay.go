@@ -166,7 +166,7 @@ func (s *stream) closeExchange(conn *upstream.Conn, failed side) {
 		s.lost(reasonUpstreamCut, FlagUpstreamTermination)
 	}
 	if s.result.broken {
-		s.breakOff()
+		s.breaks = s.answer.Remaining() < 0 && s.resp.Body.Kind == http1.BodyUntilClose || s.req.Version == http1.HTTP10
 	}
 }
 
@@ -177,11 +177,4 @@ func (s *stream) cutOff() {
 		reason = ReasonTimeout
 	}
 	s.lost(reason, FlagUpstreamTimeout)
-}
-
-// breakOff makes sure that an incomplete answer does not look whole: where its end is that of the connection, the connection breaks.
-func (s *stream) breakOff() {
-	if s.answer.Remaining() < 0 && s.resp.Body.Kind == http1.BodyUntilClose || s.req.Version == http1.HTTP10 {
-		s.c.sock.Abort()
-	}
 }

@@ -47,7 +47,10 @@ type stream struct {
 	marks     Flags         // of the filters, for the request or the present attempt
 	torn      bool          // the request was not wholly written to the upstream
 	retrying  bool          // the present attempt counts against the retry budget
+	head      int           // length of the request's head, when that was read already
+	carried   bool          // the request is over
 	keep      bool          // the connection can carry another request
+	breaks    bool          // the connection has to break, so that an incomplete answer does not look whole: where its end is the connection's
 	preface   []byte        // what came is not HTTP/1.1 but the beginning of HTTP/2
 
 	// What the request is.
@@ -119,9 +122,14 @@ func (s *stream) begin(c *conn) { s.c, s.srv = c, c.srv }
 // maxKept is the size of scratch memory beyond which it is not kept for the next request.
 const maxKept = 64 << 10
 
-// release gives the memory back.
+// release forgets the request, and gives the memory back.
 func (s *stream) release() {
 	s.forget()
+	s.recycle()
+}
+
+// recycle gives the memory back, in which there is no request.
+func (s *stream) recycle() {
 	s.in.release()
 	s.more.release()
 	s.up.release()
@@ -153,7 +161,8 @@ func (s *stream) forget() {
 	s.tried = s.tried[:0]
 	s.effects = s.effects[:0]
 	s.preface = nil
-	s.sending, s.attempt, s.marks, s.torn, s.keep = 0, 0, 0, false, false
+	s.sending, s.attempt, s.marks, s.torn = 0, 0, 0, false
+	s.head, s.carried, s.keep, s.breaks = 0, false, false, false
 	s.trying.Store(0)
 	s.upload.failed.Store(false)
 	s.serverName, s.cookie = "", ""
@@ -169,9 +178,29 @@ func (s *stream) forget() {
 func (s *stream) serve() bool {
 	s.began = s.look()
 	wrong, asked := s.readHead()
-	if !asked {
+	if !asked || !s.carry(wrong) {
 		return false
 	}
+	s.forget()
+	return true
+}
+
+// whole reads the head of a request, and reports whether nothing more is to be read for the request. What is wrong with it, or missing, serve finds out.
+func (s *stream) whole() bool {
+	n, err := http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
+	if err != nil {
+		return false
+	}
+	s.head = n
+	if s.req.Upgrade || s.req.Method == http1.CONNECT || !s.req.Body.Within(s.in.len()-n) {
+		return false
+	}
+	s.in.skip(n)
+	return true
+}
+
+// carry carries a request of which the head is there, or refuses it for what is wrong with that, and reports whether the connection can carry another. Otherwise it ends with part.
+func (s *stream) carry(wrong *refusal) bool {
 	stays := s.c.resolve(s.srv.config.Load())
 	s.cfg, s.role = s.c.cfg, s.c.role
 	s.keep = wrong == nil && s.req.KeepAlive && stays && s.c.parent == nil
@@ -185,12 +214,9 @@ func (s *stream) serve() bool {
 	}
 	s.record()
 	s.endBody()
-	keep := s.keep
-	if !keep && !s.result.broken {
-		s.part()
-	}
-	s.forget()
-	return keep
+	s.carried = true
+	s.c.used, s.c.quiet = true, s.present
+	return s.keep
 }
 
 // look looks at the clock. That costs as much as a tenth of the parser, so it is done only after waits.
@@ -199,9 +225,13 @@ func (s *stream) look() time.Duration {
 	return s.present
 }
 
-// part waits, after the last answer of a connection, for a caller who has sent more than was read: a reset because of that could overtake the answer.
+// part is the end of a connection's last request, if there was one. It waits for a caller who has sent more than was read: a reset because of that could overtake the answer.
 func (s *stream) part() {
-	if !s.body.Done() || s.in.len() > 0 || s.c.sock.Look() == socket.Ready {
+	switch {
+	case s.breaks:
+		s.c.sock.Abort()
+	case !s.carried || s.result.broken:
+	case !s.body.Done() || s.in.len() > 0 || s.c.sock.Look() == socket.Ready:
 		s.c.linger()
 	}
 }
@@ -215,7 +245,10 @@ type refusal struct {
 
 // readHead reads until the head is whole, or says what is wrong with it. Who went before he had sent a whole one, or speaks HTTP/2, has asked for nothing.
 func (s *stream) readHead() (wrong *refusal, asked bool) {
-	n, err := http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
+	n, err := s.head, error(nil)
+	if n == 0 {
+		n, err = http1.ParseRequest(s.in.bytes(), &s.req, s.srv.opts.Limits)
+	}
 	if err == http1.ErrNeedMore {
 		n, err = s.readMoreHead()
 	}

@@ -23,6 +23,11 @@ type Body struct {
 	Length int64 // bytes; only for BodyLength
 }
 
+// Within reports whether a body is known to end within so many bytes.
+func (b Body) Within(n int) bool {
+	return b.Kind == BodyNone || b.Kind == BodyLength && b.Length <= int64(n)
+}
+
 // BodyScanner follows a body through windows of bytes as they arrive. It copies no payload. The zero value is a body of kind BodyNone.
 type BodyScanner struct {
 	body  Body

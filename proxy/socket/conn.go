@@ -31,6 +31,8 @@ type operation struct {
 	asks     []byte  // what has to be written before it is tried
 	borrowed *Buffer // of a lending read that succeeded
 	try      func(fd uintptr) bool
+	take     func(b *Buffer, n int) (again bool) // of Each, while it goes on
+	each     func(fd uintptr) bool               // nil: Each was not called yet
 }
 
 // Presence is what a look at the other side's end shows.
@@ -108,6 +110,41 @@ func (c *Conn) ReadLent() (b *Buffer, n int, err error) {
 	return b, n, err
 }
 
+// Each waits without a buffer, borrows one when there is something to read, and hands it to take: n bytes at its front, n > 0. So it goes on until take reports false: then Each returns nil. Otherwise it
+// returns the error of reading.
+//
+// Between two calls of take the kernel is not asked whether something has come meanwhile, because it tells of that by itself as long as the wait is one. An end of the stream that came together with what
+// was read before is all that it does not tell of again: a Look shows it. Within take the connection may be written to, looked at and interrupted. It must not be read from there, nor closed, since a
+// Close, from wherever it comes, returns when no read is in progress.
+func (c *Conn) Each(take func(b *Buffer, n int) (again bool)) error {
+	if c.secure != nil || c.raw == nil {
+		for {
+			b, n, err := c.ReadLent()
+			if err != nil || !take(b, n) {
+				return err
+			}
+		}
+	}
+	c.in.lending, c.in.take = true, take
+	c.in.n, c.in.err = 0, nil
+	if c.in.each == nil {
+		c.in.each = c.tryEach
+	}
+	err := c.raw.Read(c.in.each)
+	over := c.in.take == nil
+	c.in.take = nil
+	switch {
+	case over:
+		return nil
+	case err != nil:
+		return plain(err)
+	case c.in.err != nil:
+		return c.in.err
+	default:
+		return io.EOF
+	}
+}
+
 // errHalfAsked says that the kernel's buffer is full.
 var errHalfAsked = errors.New("the question was not wholly written")
 
@@ -153,6 +190,9 @@ func (c *Conn) readLentPlain() (*Buffer, int, error) {
 }
 
 func (c *Conn) finishRead() (int, error) {
+	if c.in.take != nil {
+		panic("socket: a read within Each, which would wait for itself")
+	}
 	c.in.n, c.in.err = 0, nil
 	err := c.raw.Read(c.in.try)
 	c.in.p = nil

@@ -46,6 +46,27 @@ func (c *Conn) tryRead(fd uintptr) bool {
 	}
 }
 
+// tryEach is tryRead for Each. What has filled a buffer may have left something behind, of which nobody will tell.
+func (c *Conn) tryEach(fd uintptr) bool {
+	for c.tryRead(fd) {
+		b := c.in.borrowed
+		c.in.borrowed = nil
+		if c.in.err != nil || c.in.n == 0 {
+			Return(b)
+			return true
+		}
+		full := c.in.n == BufferSize
+		if !c.in.take(b, c.in.n) {
+			c.in.take = nil
+			return true
+		}
+		if !full {
+			return false
+		}
+	}
+	return false
+}
+
 // ask writes what comes before the read, which is how the wait needs no try: the edge of the answer cannot have come yet. It reports whether to read at once.
 func (c *Conn) ask(fd uintptr) bool {
 	c.out.p, c.in.asks = c.in.asks, nil

@@ -12,7 +12,7 @@ const rawSupported = true
 
 // The calls below go to the kernel without telling the scheduler: the descriptors are non-blocking, so that a call never waits, and the hand-over of the processor that
 // an announced call may bring costs more than the call. Each tries before it waits: the poller reports edges, and a wait without a try
-// loses one that came before. Only who asks first may wait for the answer without one.
+// loses one that came before. Only who asks first may wait for the answer without one, and who never stops waiting.
 
 // tryRead is one attempt at the read in progress; false: wait and call again.
 func (c *Conn) tryRead(fd uintptr) bool {

@@ -31,8 +31,6 @@ type Port struct {
 	Protocol Protocol `json:"protocol"`
 	// TLS is how a gateway's listeners for the port speak it; nil: they do not.
 	TLS *ServerTLS `json:"tls,omitempty"`
-	// Redirect answers every request at a gateway's listeners for the port with 301 to https (Gateway's httpsRedirect).
-	Redirect bool `json:"redirect,omitempty"`
 }
 
 // Subset is a named part of a service's endpoints, chosen by labels (DestinationRule's subsets).

@@ -83,9 +83,6 @@ func (s *stream) redirect(hit route.Hit) {
 	s.reply(&http1.Reply{Status: hit.Rule.Route.Redirect.Code, Body: []byte{}}, ReasonRedirect, 0)
 }
 
-// toHTTPS sends a caller to the same place by TLS.
-var toHTTPS = route.Hit{Rule: &route.Rule{Route: &mesh.Route{Redirect: &mesh.Redirect{Scheme: "https", Code: 301}}}}
-
 // directResponse answers with what the route says.
 func (s *stream) directResponse(r *mesh.DirectResponse) {
 	applyEdits(&s.replies, s.hit.Rule.Response)

@@ -70,7 +70,6 @@ type role struct {
 	http2    bool        // its port speaks HTTP/2, and so do its callers
 	tls      *tls.Config // of a gateway's listener; nil: it does not speak TLS
 	speaks   *mesh.ServerTLS
-	redirect bool         // every request is sent to https
 	sniffs   bool         // what it carries is TLS, and goes where its server name says
 	edge     bool         // strangers call here: the mesh's own headers are not theirs to send or to see
 	host     string       // fully qualified; "" where the authority of each request says it
@@ -221,7 +220,6 @@ func (c *compiler) gateway(bind string, r *role) {
 		return
 	}
 	port := service.Ports[i]
-	r.redirect = port.Redirect
 	if port.TLS == nil || port.TLS.Mode == mesh.Passthrough {
 		return // it is of protocol TLS, and goes on as it is
 	}

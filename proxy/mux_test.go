@@ -142,8 +142,9 @@ func TestGatewaySpeaksTLS(t *testing.T) {
 	r.tells(`refused_total{reason="tls_handshake"} 1`)
 
 	again := *r.snapshot.Services[host]
-	again.Ports = []mesh.Port{{Number: 80, Protocol: mesh.HTTP, Redirect: true}}
+	again.Ports = []mesh.Port{{Number: 80, Protocol: mesh.HTTP}}
 	r.snapshot.Services[host] = &again
+	r.routes(host, mesh.Route{Name: "https-redirect", Redirect: &mesh.Redirect{Scheme: "https", Code: 301}})
 	r.apply()
 	resp, _ := call(t, at).get("/a?b=c")
 	require.Equal(t, 301, resp.StatusCode)

@@ -99,10 +99,6 @@ func (s *stream) direct() {
 	if s.limited() {
 		return
 	}
-	if s.role.redirect && !s.c.secure {
-		s.redirect(toHTTPS)
-		return
-	}
 	switch s.role.way {
 	case inboundWay:
 		s.dest = s.role.app

@@ -2,6 +2,7 @@ package istio
 
 import (
 	"maps"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -36,8 +37,9 @@ type gateway struct {
 
 // server is one place where a Gateway listens, and the hosts it serves there.
 type server struct {
-	port  mesh.Port
-	hosts []served
+	port     mesh.Port
+	hosts    []served
+	redirect bool // to https, whatever is asked for
 }
 
 // served is a host of a server; one with a namespace is only for VirtualServices of that namespace.
@@ -70,7 +72,7 @@ func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 	if len(s.GetHosts()) == 0 && !g.Has(join(path, "hosts")) {
 		g.Problem(CodeInvalid, path, "such as hosts: ['*']", "at least one host is needed")
 	}
-	var out server
+	out := server{redirect: s.GetTls().GetHttpsRedirect()}
 	for i, text := range s.GetHosts() {
 		at := index(join(path, "hosts"), i)
 		namespace, host, qualified := strings.Cut(text, "/")
@@ -89,7 +91,7 @@ func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 		out.hosts = append(out.hosts, served{namespace, strings.ToLower(host)})
 	}
 	out.port = c.serverPort(g, path, s, out.hosts)
-	g.together(path, out.port)
+	g.together(path, out)
 	g.servers = append(g.servers, out)
 	if g.bound[number] == nil {
 		g.bound[number] = map[string][]binding{}
@@ -99,7 +101,7 @@ func (c *compiler) server(g *gateway, path string, s *networking.Server) {
 // serverPort is the port of a server, with how it speaks TLS.
 func (c *compiler) serverPort(g *gateway, path string, s *networking.Server, hosts []served) mesh.Port {
 	word := strings.ToUpper(s.GetPort().GetProtocol())
-	out := mesh.Port{Name: s.GetPort().GetName(), Number: int(s.GetPort().GetNumber()), Redirect: s.GetTls().GetHttpsRedirect()}
+	out := mesh.Port{Name: s.GetPort().GetName(), Number: int(s.GetPort().GetNumber())}
 	at := join(path, "port")
 	switch protocol, known := protocols[word]; {
 	case g.Has(at):
@@ -120,7 +122,8 @@ func (c *compiler) serverPort(g *gateway, path string, s *networking.Server, hos
 }
 
 // together reports what one port cannot do for several servers.
-func (g *gateway) together(path string, p mesh.Port) {
+func (g *gateway) together(path string, other server) {
+	p := other.port
 	for _, s := range g.servers {
 		if s.port.Number != p.Number || g.Has(path) {
 			continue
@@ -128,7 +131,7 @@ func (g *gateway) together(path string, p mesh.Port) {
 		switch {
 		case s.port.Protocol != p.Protocol || (s.port.TLS == nil) != (p.TLS == nil):
 			g.Problem(CodeConflict, join(path, "port.protocol"), "", "another server speaks another protocol at port %d", p.Number)
-		case s.port.Redirect != p.Redirect:
+		case s.redirect != other.redirect:
 			g.Problem(CodeNotHonoured, join(path, "tls.httpsRedirect"), "all servers of the port, or none", "a redirect for some hosts of port %d is not honoured yet", p.Number)
 		case p.TLS != nil && (s.port.TLS.Mode != p.TLS.Mode || s.port.TLS.Roots != p.TLS.Roots || s.port.TLS.MinVersion != p.TLS.MinVersion):
 			g.Problem(CodeNotHonoured, join(path, "tls"), "a port of its own", "another mode, version or root of the callers than another server of port %d has is not honoured yet", p.Number)
@@ -204,8 +207,31 @@ func (c *compiler) finishGateways() {
 		svc := g.service()
 		c.rules.Services[svc.Host] = svc
 		for port, hosts := range g.bound {
-			table := &mesh.RouteTable{Host: svc.Host, Port: port, Routes: g.merge(hosts)}
+			table := &mesh.RouteTable{Host: svc.Host, Port: port, Routes: g.toHTTPS(port)}
+			if table.Routes == nil {
+				table.Routes = g.merge(hosts)
+			}
 			c.rules.Routes[mesh.HostPort(svc.Host, port)] = table
 		}
 	}
+}
+
+// toHTTPS are the rules of a port whose servers send callers to https, nil of any other: for the hosts of the servers, whatever VirtualServices say of them. No other host is found there, as in Istio, where the
+// redirect is a matter of the virtual hosts.
+func (g *gateway) toHTTPS(port int) []mesh.Route {
+	var hosts []string
+	for _, s := range g.servers {
+		if s.port.Number != port || !s.redirect {
+			continue
+		}
+		for _, own := range s.hosts {
+			hosts = append(hosts, own.host)
+		}
+	}
+	if hosts == nil {
+		return nil
+	}
+	return []mesh.Route{{
+		Name: "https-redirect", Origin: g.origin(), Matches: forHosts(nil, hosts), Redirect: &mesh.Redirect{Scheme: "https", Code: http.StatusMovedPermanently},
+	}}
 }

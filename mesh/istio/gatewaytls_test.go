@@ -115,11 +115,40 @@ func TestGatewayProtocols(t *testing.T) {
 	oneOfA := one
 	oneOfA.Hosts = []string{"a.example.com"}
 	require.Equal(t, []mesh.Port{
-		{Name: "http", Number: 80, Protocol: mesh.HTTP, Redirect: true},
+		{Name: "http", Number: 80, Protocol: mesh.HTTP},
 		{Name: "grpc", Number: 81, Protocol: mesh.GRPC}, {Name: "h2", Number: 82, Protocol: mesh.HTTP2}, {Name: "db", Number: 83, Protocol: mesh.TCP},
 		{Name: "raw", Number: 84, Protocol: mesh.TCP, TLS: &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{one}}},
 		{Name: "a", Number: 443, Protocol: mesh.HTTP, TLS: &mesh.ServerTLS{Mode: mesh.SimpleTLS, Certificates: []mesh.Certificate{oneOfA, two}}},
 	}, portsOf(t, text, nil))
+}
+
+// The redirect is for the hosts of the servers that say so, and their whole port; what VirtualServices say of them there is for nothing.
+func TestRedirectsToHTTPS(t *testing.T) {
+	t.Parallel()
+	const server = "port: {number: 80, name: http, protocol: HTTP}, tls: {httpsRedirect: true}, hosts: "
+	routed := `---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [www.shop.example.com]
+  gateways: [front]
+  http: [{route: [{destination: {host: reviews}}]}]
+`
+	for hosts, want := range map[string][]mesh.Match{
+		"[www.example.com, 'other/*.shop.example.com', Www.Example.com]": {{Hosts: []string{"*.shop.example.com", "www.example.com"}}},
+		"['*', '*.shop.example.com']":                                    nil,
+	} {
+		rules, problems := istio.Compile(documents(t, gatewayOf("{"+server+hosts+"}, {port: {number: 81, name: b, protocol: HTTP}, hosts: ['*']}")+routed), known(), mesh.DefaultNamespace)
+		require.Empty(t, problems, hosts)
+		front := istio.GatewayHost("front", "default")
+		require.Equal(t, []mesh.Route{{
+			Name: "https-redirect", Origin: "Gateway default/front", Matches: want, Redirect: &mesh.Redirect{Scheme: "https", Code: 301},
+		}}, rules.Routes[mesh.HostPort(front, 80)].Routes, hosts)
+		other := rules.Routes[mesh.HostPort(front, 81)].Routes
+		require.Len(t, other, 1)
+		require.Nil(t, other[0].Redirect, "another port is another matter")
+	}
 }
 
 func TestProblemsOfTLS(t *testing.T) {

@@ -232,10 +232,14 @@ type Inbound struct {
 	Outbound []OutboundPort `json:"outbound,omitempty"` // one listener per upstream
 	Proxy    string         `json:"proxy,omitempty"`    // address of the listener that serves as http_proxy; empty: none
 	Limits   []RateLimit    `json:"limits,omitempty"`   // of requests to the workload
-	Unknown  Unknown        `json:"unknown,omitempty"`  // traffic to what the mesh does not know, however it comes
-	Capture  *Capture       `json:"capture,omitempty"`  // nil: nothing is redirected to the sidecar
-	Tokens   Tokens         `json:"tokens,omitzero"`
-	Sampling *float64       `json:"sampling,omitempty"` // share of the traces that begin here of which spans are recorded, 0 to 1; nil: 0.01, Istio's
+	// UpstreamLimits are limits of requests that are routed to a host, by its fully qualified name: for a sidecar that stands before services which have none that could hold callers to them. Their matches see
+	// a request as it came, before a route rewrites it.
+	UpstreamLimits map[string][]RateLimit `json:"upstreamLimits,omitempty"`
+
+	Unknown  Unknown  `json:"unknown,omitempty"` // traffic to what the mesh does not know, however it comes
+	Capture  *Capture `json:"capture,omitempty"` // nil: nothing is redirected to the sidecar
+	Tokens   Tokens   `json:"tokens,omitzero"`
+	Sampling *float64 `json:"sampling,omitempty"` // share of the traces that begin here of which spans are recorded, 0 to 1; nil: 0.01, Istio's
 }
 
 // Capture says where traffic arrives that the kernel redirects to the sidecar, which finds out where it was going by SO_ORIGINAL_DST.

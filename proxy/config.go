@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"meshtest.dev/meshtest/mesh"
@@ -25,11 +26,12 @@ type config struct {
 	roles          map[string]*role // of listeners, by address
 	clusters       map[clusterKey]*cluster
 	leads          map[*route.Arm]*lead
-	captured       *captured // nil: nothing is
-	peer           string    // who we are, as upstreams are told
-	limiter        *ratelimit.Limiter
-	edgeToken      secret // of the run's load
-	directToken    secret // of the run at the direct listener
+	captured       *captured                     // nil: nothing is
+	peer           string                        // who we are, as upstreams are told
+	limiter        *ratelimit.Limiter            // of requests to the workload
+	upstreamLimits map[string]*ratelimit.Limiter // of requests that are routed to a host
+	edgeToken      secret                        // of the run's load
+	directToken    secret                        // of the run at the direct listener
 }
 
 // place is where a connection came, and what for.
@@ -102,7 +104,7 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 	}
 	if c.next.inbound != nil {
 		c.next.peer = string(telemetry.AppendPeer(nil, telemetry.PeerOf(c.next.inbound.Workload)))
-		c.limits(c.next.inbound.Limits)
+		c.limits(c.next.inbound)
 		c.listeners(c.next.inbound)
 		c.tokens(c.next.inbound.Tokens)
 	}
@@ -113,17 +115,33 @@ func (s *Server) compile(prev *config, snapshot *mesh.Snapshot, generation mesh.
 }
 
 // limits compiles the rate limits. Buckets go on as they are where their limit stays.
-func (c *compiler) limits(limits []mesh.RateLimit) {
-	var prev *ratelimit.Limiter
-	if c.prev != nil {
-		prev = c.prev.limiter
+func (c *compiler) limits(in *mesh.Inbound) {
+	prev := c.prev
+	if prev == nil {
+		prev = &config{}
 	}
-	var err error
-	if c.next.limiter, err = ratelimit.New(limits, prev); err != nil {
-		c.errs = append(c.errs, fmt.Errorf("rate limits: %w", err))
-		return
+	c.next.limiter = c.limiter("", in.Limits, prev.limiter)
+	if len(in.UpstreamLimits) > 0 {
+		c.next.upstreamLimits = make(map[string]*ratelimit.Limiter, len(in.UpstreamLimits))
 	}
-	c.srv.countLimits(c.next.limiter)
+	for _, host := range slices.Sorted(maps.Keys(in.UpstreamLimits)) {
+		c.next.upstreamLimits[host] = c.limiter(host, in.UpstreamLimits[host], prev.upstreamLimits[host])
+	}
+}
+
+// limiter compiles the limits of requests to a host; empty: to the workload. A limit's name is its own within one host only, so of any other it is told with the host's.
+func (c *compiler) limiter(host string, limits []mesh.RateLimit, prev *ratelimit.Limiter) *ratelimit.Limiter {
+	where, prefix := "rate limits", ""
+	if host != "" {
+		where, prefix = where+" of "+host, mesh.LogicalName(host)+"/"
+	}
+	made, err := ratelimit.New(limits, prev)
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("%s: %w", where, err))
+		return nil
+	}
+	c.srv.countLimits(prefix, made)
+	return made
 }
 
 func (c *compiler) routes() (err error) {

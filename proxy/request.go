@@ -167,6 +167,8 @@ func (s *stream) split(rule *route.Rule) {
 	case s.dest.group == nil:
 		s.local(503, ReasonNoDestination, FlagNoCluster)
 		return
+	case s.limitedTo(arm):
+		return
 	}
 	if !s.aim(arm) {
 		s.local(503, ReasonNoDestination, FlagNoCluster)

@@ -179,7 +179,7 @@ func TestAloneKeepsItsRulesWhenTheirFileIsEmptied(t *testing.T) {
 	a.write("")
 	a.tells("rules_rejected_total 1\n")
 	require.Contains(t, a.stderr.String(), "there is no document in it")
-	require.Equal(t, []int{200}, a.statuses("backend", 1))
+	require.Equal(t, []int{200}, a.statuses("backend", "/", 1))
 }
 
 // Files are read when they have changed and look the same twice.

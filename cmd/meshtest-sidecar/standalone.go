@@ -269,7 +269,10 @@ func (o standalone) workload() mesh.Workload {
 
 // inbound is what the sidecar listens on.
 func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
-	in := &mesh.Inbound{Workload: o.workload(), Seed: o.seed, Unknown: mesh.RegistryOnly}
+	in := &mesh.Inbound{
+		Workload: o.workload(), Seed: o.seed, Unknown: mesh.RegistryOnly,
+		UpstreamLimits: c.Policies.Limits, // it stands before services and not beside one
+	}
 	if o.check && o.host == "" && o.gateway == "" {
 		return in, nil
 	}
@@ -279,13 +282,8 @@ func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
 		return nil, err
 	case host == "":
 		in.Proxy = o.listen
-		in.Limits = limitsByAuthority(c.Policies.Limits)
 	default:
 		in.Trusted = slices.Contains(c.Gateways, host) // strangers call there
-		in.Limits = c.Policies.Limits[host]
-		if in.Trusted {
-			in.Limits = limitsOf(c.Policies.Limits) // of all that it may lead to
-		}
 		in.Outbound = []mesh.OutboundPort{{Bind: o.listen, Host: host, Port: port.Number, Protocol: port.Protocol}}
 	}
 	return in, nil

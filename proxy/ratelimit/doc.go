@@ -1,6 +1,6 @@
 // Package ratelimit holds callers, in the middle of the proxy's work, to the number of requests that they may make: token buckets by key in each sidecar by itself, as Envoy's local rate limit has them.
 //
-// A [Limiter] is the compiled form of a workload's [mesh.RateLimit]s. Time comes in with each question, on any clock that starts anywhere and does not run backwards; the answer is a [Verdict],
+// A [Limiter] is the compiled form of the [mesh.RateLimit]s of a workload, or of a service that others stand before. Time comes in with each question, on any clock that starts anywhere and does not run backwards; the answer is a [Verdict],
 // and whoever asked carries it out.
 //
 // # What is promised

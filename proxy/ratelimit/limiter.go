@@ -24,10 +24,10 @@ const (
 	HeaderReset     = "x-ratelimit-reset"
 )
 
-// MaxLimits is how many limits a workload can have.
+// MaxLimits is how many limits a workload or a service can have.
 const MaxLimits = 64
 
-// Limiter is the compiled form of a workload's limits. It may be used by many at once. A nil one limits nothing.
+// Limiter is the compiled form of the limits of a workload or a service. It may be used by many at once. A nil one limits nothing.
 type Limiter struct{ limits []Limit }
 
 // Limit is one limit of a [Limiter].
@@ -166,7 +166,7 @@ func (l *Limit) Counts() Counts {
 	return Counts{Allowed: c.allowed.Load(), Refused: c.refused.Load(), Evicted: c.evicted.Load(), Keys: l.buckets.keys()}
 }
 
-// Allow judges a request to a port of the workload's service; caller names the service that sent it, and is empty when nobody knows. It only looks at the request during the call.
+// Allow judges a request to a port of the service; caller names the service that sent it, and is empty when nobody knows. It only looks at the request during the call.
 func (l *Limiter) Allow(now time.Duration, req route.Request, port int, caller string) (v Verdict) {
 	limits := l.Limits()
 	var took uint64 // the limits of which a token was taken

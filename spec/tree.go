@@ -1,16 +1,13 @@
 package spec
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"meshtest.dev/meshtest/internal/yamltext"
 )
 
 // Limits on the shape of a document, with aliases expanded. They keep a small file from meaning a huge one.
@@ -25,68 +22,20 @@ func parseYAML(src *source, file string, data []byte) ([]*yaml.Node, Diagnostics
 	fail := func(code string, line, col int, message, hint string) ([]*yaml.Node, Diagnostics) {
 		return nil, Diagnostics{src.at(SeverityError, code, file, line, col, "", message, hint)}
 	}
-	switch {
-	case len(data) > MaxFileSize:
+	if len(data) > MaxFileSize {
 		return fail("MT1002", 0, 0, errTooLarge.Error(), "a scenario and each file that it names are small: split it")
-	case !utf8.Valid(data):
-		line, col := invalidUTF8(data)
-		src.lines[file] = nil // not text that can be shown
-		return fail("MT1003", line, col, "the file is not UTF-8", "save it as UTF-8")
 	}
-	var docs []*yaml.Node
-	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
-		doc := &yaml.Node{}
-		if err := dec.Decode(doc); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return fail(syntaxProblem(src.lines[file], err))
+	docs, wrong := yamltext.Documents(data)
+	switch {
+	case wrong != nil:
+		if wrong.Code == yamltext.CodeEncoding {
+			src.lines[file] = nil // not text that can be shown
 		}
-		if len(doc.Content) == 1 && !(doc.Content[0].Kind == yaml.ScalarNode && doc.Content[0].Tag == "!!null") {
-			docs = append(docs, doc.Content[0])
-		}
-	}
-	if len(docs) == 0 {
+		return fail(wrong.Code, wrong.Line, wrong.Col, wrong.Message, wrong.Hint)
+	case len(docs) == 0:
 		return fail("MT1004", 1, 1, "the file is empty", "")
 	}
 	return docs, nil
-}
-
-var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
-
-// syntaxProblem makes the most of an error of the YAML parser, which knows only a line. A tab in the indentation is by far the most common cause that it does
-// not name.
-func syntaxProblem(lines []string, err error) (code string, line, col int, message, hint string) {
-	message, line = err.Error(), 1
-	if m := yamlErrorLine.FindStringSubmatch(message); m != nil {
-		message = m[2]
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			line = n
-		}
-	}
-	for i := max(line-2, 0); i < min(line+1, len(lines)); i++ {
-		indent := lines[i][:len(lines[i])-len(strings.TrimLeft(lines[i], " \t"))]
-		if tab := strings.IndexByte(indent, '\t'); tab >= 0 {
-			return "MT1007", i + 1, tab + 1, "a tab in the indentation", "indent with spaces"
-		}
-	}
-	return "MT1006", line, 1, "not valid YAML: " + message, ""
-}
-
-func invalidUTF8(data []byte) (line, col int) {
-	line, col = 1, 1
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			return line, col
-		case r == '\n':
-			line, col = line+1, 1
-		default:
-			col++
-		}
-		data = data[size:]
-	}
-	return line, col
 }
 
 // checkTree refuses what a document may not have anywhere: duplicate keys, keys that are not scalars, merge keys, tags of its own, and a shape beyond the limits.

@@ -240,7 +240,7 @@ func (o standalone) load(known []string) (*loaded, error) {
 func (o standalone) compile(docs []rules.Document) (*mesh.Snapshot, error) {
 	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(o.files))
 	if len(problems) > 0 {
-		return nil, problemsError(problems)
+		return nil, rules.Problems(problems)
 	}
 	in, err := o.inbound(compiled)
 	if err != nil {
@@ -248,19 +248,6 @@ func (o standalone) compile(docs []rules.Document) (*mesh.Snapshot, error) {
 	}
 	compiled.Snapshot.Inbound[o.name] = in
 	return compiled.Snapshot.Shared(), nil
-}
-
-// problemsError is all that is wrong with documents, one a line.
-func problemsError(problems []rules.Problem) error {
-	var errs []error
-	for _, p := range problems {
-		text := fmt.Sprintf("%s:%d:%d: %s %s: %s", p.File, p.Line, p.Col, p.Code, p.Path, p.Message)
-		if p.Hint != "" {
-			text += "; " + p.Hint
-		}
-		errs = append(errs, errors.New(text))
-	}
-	return errors.Join(errs...)
 }
 
 func (o standalone) workload() mesh.Workload {

@@ -193,6 +193,8 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 	require.NoError(t, os.WriteFile(good, []byte(backends("  - route: [{destination: {host: backend, subset: v1}}]\n", "127.0.0.1:1")), 0o644))
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	require.NoError(t, os.WriteFile(bad, []byte(backends("  - rout: []\n    timeout: soon\n", "127.0.0.1:1")), 0o644))
+	broken := filepath.Join(t.TempDir(), "broken.yaml")
+	require.NoError(t, os.WriteFile(broken, []byte("a: 1\nb: {\n"), 0o644))
 	for _, test := range []struct {
 		args   []string
 		code   int
@@ -202,7 +204,8 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 		{[]string{"-f", good, "--check"}, 0, "the rules are good", nil},
 		{[]string{"-f", bad, "--check"}, 2, "", []string{"bad.yaml:", "rout", "timeout"}},
 		{[]string{"-f", bad, "--listen", "127.0.0.1:0"}, 2, "", []string{"bad.yaml:"}},
-		{[]string{"-f", good + "x", "--check"}, 2, "", []string{"no such file"}},
+		{[]string{"-f", good + "x", "--check"}, 2, "", []string{"good.yamlx: MT1001 cannot be read: no such file"}},
+		{[]string{"-f", broken, "--check"}, 2, "", []string{"broken.yaml:2:1: MT1006 not valid YAML: "}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--host", "nobody"}, 2, "", []string{`no host "nobody"`, "backend.default.svc.cluster.local"}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "nobody"}, 2, "", []string{`no gateway "nobody"`}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "g", "--host", "h"}, 2, "", []string{"exclude each other"}},

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -111,20 +112,32 @@ func (a *asked) world(s streams, args []string) (*mesh.Snapshot, mesh.Workload, 
 func (a *asked) fromFiles(s streams) (*mesh.Snapshot, mesh.Workload, uint64, error) {
 	none := mesh.Workload{}
 	docs, _, err := rules.Load(a.files)
-	if err != nil {
-		return nil, none, 0, usageError("", "%v", err)
+	var problems rules.Problems
+	if errors.As(err, &problems) {
+		return nil, none, 0, a.complain(s, diagnostics(problems))
+	} else if err != nil {
+		return nil, none, 0, err
 	}
 	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(a.files))
 	if len(problems) > 0 {
-		var all spec.Diagnostics
-		for _, p := range problems {
-			all = append(all, spec.Diagnostic{Severity: spec.SeverityError, Code: p.Code, File: p.File, Line: p.Line, Col: p.Col, Path: p.Path, Message: p.Message, Hint: p.Hint})
-		}
-		return nil, none, 0, a.complain(s, all)
+		return nil, none, 0, a.complain(s, diagnostics(problems))
 	}
 	seed, err := a.seedOr(0)
 	name := cmp.Or(a.from, "standalone")
 	return compiled.Snapshot, mesh.Workload{Name: name, Namespace: mesh.DefaultNamespace, Labels: mesh.Labels{mesh.LabelApp: name}}, seed, err
+}
+
+// diagnostics says problems of files of rules as those of a scenario are said.
+func diagnostics(problems rules.Problems) spec.Diagnostics {
+	all := make(spec.Diagnostics, len(problems))
+	for i, p := range problems {
+		hint := p.Hint
+		if p.Known != nil {
+			hint = spec.Suggest(p.Word, p.Known)
+		}
+		all[i] = spec.Diagnostic{Severity: spec.SeverityError, Code: p.Code, File: p.File, Line: p.Line, Col: p.Col, Path: p.Path, Message: p.Message, Hint: hint}
+	}
+	return all
 }
 
 func (a *asked) seedOr(otherwise uint64) (uint64, error) {

@@ -29,15 +29,16 @@ var mayImport = []rule{
 	{"internal/testprom", []string{"internal/testport"}},
 	{"internal/oci", nil},
 	{"internal/version", nil},
+	{"internal/yamltext", nil},
 	{"internal/fixture/...", []string{"internal/fixture/..."}},
 
-	{"spec", []string{"mesh"}},
+	{"spec", []string{"mesh", "internal/yamltext"}},
 	{"spec/gen", []string{"spec"}},
 	{"mesh/document", nil},
 	{"mesh/istio", []string{"mesh", "mesh/document"}},
 	{"mesh/gatewayapi", []string{"mesh", "mesh/document"}},
 	{"mesh/policy", []string{"mesh", "mesh/document", "mesh/istio"}},
-	{"mesh/rules", []string{"mesh", "mesh/document", "mesh/istio", "mesh/gatewayapi", "mesh/policy"}},
+	{"mesh/rules", []string{"mesh", "mesh/document", "mesh/istio", "mesh/gatewayapi", "mesh/policy", "internal/yamltext"}},
 	{"plan", []string{"spec", "mesh/...", "env/capability"}},
 
 	{"control/wire/...", []string{"mesh", "control/wire/..."}},

@@ -12,6 +12,7 @@ package document
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -28,16 +29,41 @@ type Document struct {
 type Problem struct {
 	Code      string // stable: a family such as MT16, and a number that means the same in all of them
 	File      string
-	Line, Col int    // from 1
-	Path      string // dotted, such as spec.rules[0].backendRefs
+	Line, Col int    // from 1; 0: of the file as a whole
+	Path      string // dotted, such as spec.rules[0].backendRefs; may be empty
 	Message   string
 	Hint      string   // what would be right, when Known does not say it
 	Word      string   // of an unknown field or value
 	Known     []string // what it could have been
 }
 
+// Error says it in one line: "FILE:LINE:COL: CODE PATH: MESSAGE; HINT", without what is not known.
 func (p Problem) Error() string {
-	return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Col, p.Path, p.Message)
+	var b strings.Builder
+	b.WriteString(p.File)
+	if p.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
+	}
+	fmt.Fprintf(&b, ": %s ", p.Code)
+	if p.Path != "" {
+		b.WriteString(p.Path + ": ")
+	}
+	b.WriteString(p.Message)
+	if p.Hint != "" {
+		b.WriteString("; " + p.Hint)
+	}
+	return b.String()
+}
+
+// Problems are all that is wrong with documents. They are an error of one line each.
+type Problems []Problem
+
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
 }
 
 // Numbers of codes that the decoder itself uses. 01 is a document that is not known, 05 a reference to what does not exist.

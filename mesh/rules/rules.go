@@ -24,6 +24,9 @@ type Document = document.Document
 // Problem is one thing that is wrong with a document, at its place. It is an error.
 type Problem = document.Problem
 
+// Problems are all that is wrong. They are an error.
+type Problems = document.Problems
+
 // codeConflict is that of a host that documents of two APIs want to route.
 const codeConflict = "MT1306"
 

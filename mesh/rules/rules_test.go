@@ -57,8 +57,8 @@ spec: {hosts: ["*"], gateways: [door], http: [{route: [{destination: {host: back
 
 func parse(t *testing.T, texts ...string) []Document {
 	t.Helper()
-	docs, err := Parse("rules.yaml", []byte(strings.Join(texts, "---\n")))
-	require.NoError(t, err)
+	docs, problems := Parse("rules.yaml", []byte(strings.Join(texts, "---\n")))
+	require.Empty(t, problems)
 	return docs
 }
 
@@ -133,13 +133,16 @@ func TestLoad(t *testing.T) {
 
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
 	_, _, err = Load([]string{filepath.Join(dir, "none.yaml"), filepath.Join(dir, "empty"), write("broken.yaml", "a: [")})
-	require.ErrorContains(t, err, "none.yaml: no such file")
-	require.ErrorContains(t, err, "there is no .yaml or .yml file in it")
-	require.ErrorContains(t, err, "broken.yaml: line 1")
+	require.ErrorContains(t, err, "none.yaml: MT1001 cannot be read: no such file")
+	require.ErrorContains(t, err, "empty: MT1004 there is no .yaml or .yml file in it")
+	require.ErrorContains(t, err, "broken.yaml:1:1: MT1006 not valid YAML: ")
 	require.Equal(t, 1, strings.Count(err.Error(), "none.yaml"), "it is told once")
 	_, files, err = Load([]string{write("emptied.yaml", ""), write("comments.yaml", "# none\n")})
-	require.ErrorContains(t, err, "comments.yaml: there is no document in it")
+	require.ErrorContains(t, err, "comments.yaml: MT1004 there is no document in it")
 	require.Len(t, files, 2, "they are looked after")
+
+	_, _, err = Load([]string{write("large.yaml", strings.Repeat("#", maxFile+1))})
+	require.ErrorContains(t, err, "large.yaml: MT1002 larger than 16 MiB")
 
 	text, err := Beside([]string{one})("some/b.yml")
 	require.NoError(t, err)

@@ -69,8 +69,9 @@ func (s *stream) lost(reason string, flags Flags) {
 	s.keep = false
 }
 
-// lostByUs says so when the sidecar itself is the reason.
+// lostByUs says so when the sidecar itself is the reason: it stops.
 func (s *stream) lostByUs() {
+	s.srv.cut.Add(1)
 	s.result.byMesh = true
 	s.lost(reasonShutdown, 0)
 }

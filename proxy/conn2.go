@@ -94,10 +94,19 @@ func (c *conn) depart() {
 	c.alarm.endIf(idling, idling)
 }
 
-// stop ends a connection, whatever it does.
-func (c *conn) stop() {
-	c.alarm.end(shuttingDown)
+// abort breaks a connection of HTTP/2, whatever its streams do. Any other ends by itself when its wait is over.
+func (c *conn) abort() {
 	if mux := c.mux.Load(); mux != nil {
 		mux.Abort()
 	}
+}
+
+// busy reports whether a request is carried, or a tunnel. What waits for one, or for the rest of its head, is not; neither is a connection of HTTP/2, whose streams are.
+func (c *conn) busy() bool {
+	if c.mux.Load() != nil {
+		return false
+	}
+	c.alarm.mu.Lock()
+	defer c.alarm.mu.Unlock()
+	return c.alarm.phase != idling && c.alarm.phase != readingHead
 }

@@ -17,6 +17,7 @@ type counts struct {
 	budget   *telemetry.Counter // retries that the budget did not allow
 	stale    *telemetry.Counter // requests repeated because a kept connection had died
 	panics   *telemetry.Counter
+	cut      *telemetry.Counter // requests and tunnels that the end of the drain cut
 	probes   *telemetry.Counter // requests of the kubelet and of health checks to the workload
 }
 
@@ -54,5 +55,6 @@ func (c *counts) init(all *telemetry.Counters) {
 	c.budget = all.Counter("retry_overflow_total")
 	c.stale = all.Counter("stale_connections_total")
 	c.panics = all.Counter("panics_total")
+	c.cut = all.Counter("cut_total")
 	c.probes = all.Counter("probes_total")
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -27,6 +26,7 @@ type Server struct {
 
 	config   atomic.Pointer[config]
 	draining atomic.Bool
+	cut      atomic.Int64 // requests and tunnels, at the end of the drain
 
 	applying  sync.Mutex           // one Apply at a time
 	making    sync.Mutex           // one group at a time, and none while it is found out which are in use
@@ -138,57 +138,6 @@ func (s *Server) Ready() bool {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	return !s.stopped && s.config.Load().inbound != nil
-}
-
-// Run serves until ctx ends. Then it stops accepting, lets requests in flight finish for as long as Timeouts.Drain, closes everything, and returns when nothing of it is left.
-func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	s.stopListening()
-	s.drain()
-	s.mirrors.close()
-	s.pools.Close()
-	s.apps.Close()
-	return nil
-}
-
-func (s *Server) stopListening() {
-	s.applying.Lock()
-	s.stopped = true
-	s.draining.Store(true)
-	for bind, l := range s.listeners {
-		l.close()
-		delete(s.listeners, bind)
-	}
-	s.applying.Unlock()
-	s.accepting.Wait()
-}
-
-// idleGrace is how long a drained connection may lie idle before it is closed: a request that is on its way arrives within, and is told that it was the last.
-const idleGrace = 250 * time.Millisecond
-
-// drain ends all connections: first those that are idle, and at the end all.
-func (s *Server) drain() {
-	gone := make(chan struct{})
-	go func() {
-		s.carrying.Wait()
-		close(gone)
-	}()
-	grace := time.NewTicker(min(s.idleGrace, s.opts.Timeouts.Drain))
-	defer grace.Stop()
-	limit := time.NewTimer(s.opts.Timeouts.Drain)
-	defer limit.Stop()
-	for {
-		select {
-		case <-gone:
-			return
-		case <-grace.C:
-			s.each(func(c *conn) { c.depart() })
-		case <-limit.C:
-			s.each(func(c *conn) { c.stop() })
-			<-gone
-			return
-		}
-	}
 }
 
 func (s *Server) each(do func(*conn)) {

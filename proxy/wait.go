@@ -92,12 +92,12 @@ func (s *stream) interrupted() {
 	whole, one := s.limits()
 	now := s.srv.now()
 	switch why := s.c.alarm.why(); {
+	case why == shuttingDown: // an upload fails because of that, too
+		s.lostByUs()
 	case s.upload.failed.Load():
 		s.malformed(s.upload.err)
 	case why == callerGone:
 		s.lost(reasonCallerGone, FlagDownstreamTerminated)
-	case why == shuttingDown:
-		s.lostByUs()
 	case whole != 0 && now >= whole:
 		s.local(504, ReasonTimeout, FlagUpstreamTimeout)
 	case one != 0 && now >= one:

@@ -35,3 +35,14 @@ func TestAloneRefusesWrongFlags(t *testing.T) {
 	require.Positive(t, o.drainTime())
 	require.Less(t, o.drainTime().Milliseconds(), int64(1), "at once, and not the default")
 }
+
+// Whoever asks for a complete access log hears of the counter that says whether it is, by the name under which it is told.
+func TestAloneSaysThatAccessLogsDropLines(t *testing.T) {
+	t.Parallel()
+	const counter = `meshtest_sidecar_access_log_dropped_total{reason="queue"}`
+	var stdout, stderr bytes.Buffer
+	require.Equal(t, 0, command(t.Context(), []string{"--help"}, &stdout, &stderr))
+	require.Contains(t, stdout.String(), counter)
+	a := newAlone(t, backends(toVersion("v1"), saying(t, "v1")), "--access-log", "complete")
+	a.tells(counter + " 0\n")
+}

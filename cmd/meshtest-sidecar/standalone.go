@@ -37,7 +37,8 @@ const standaloneUsage = `Alone, without a control plane, it serves what files sa
   --seed N                of every draw of chance (0)
   --zipkin URL            where spans are sent, http://HOST:PORT of a Zipkin collector; none without it
   --trace-share N         of the traces that begin here that are sampled, 0 to 1 (0.01)
-  --access-log MODE       off, sampled or complete, to standard output (off)
+  --access-log MODE       off, sampled or complete, to standard output (off). Requests never wait for its reader: lines that he is too slow for are dropped, with complete too, and counted as
+                          meshtest_sidecar_access_log_dropped_total{reason="queue"}
   --drain DURATION        how long requests get to finish at the end (5s)
   --log-level LEVEL       debug, info, warn or error (info)
   --check                 only say what is wrong with the rules; exit code 2 when something is

@@ -76,7 +76,7 @@ func (s *stream) carryOn() {
 
 // try makes one attempt.
 func (s *stream) try() outcome {
-	s.traced.attempt = s.present
+	s.traced.attempt, s.traced.up, s.traced.unreached = s.present, nil, nil
 	s.trying.Store(int64(s.traced.attempt))
 	s.marks = 0
 	if s.chosen == nil {
@@ -160,6 +160,7 @@ func (s *stream) send(pool *upstream.Pool, fresh bool) outcome {
 		}
 		fresh = !conn.Reused // it may have been handed over by another request
 	}
+	s.traced.up = conn.Conn
 	s.up.release()
 	s.out = http1.AppendRequest(s.out[:0], &s.req, s.requestEdits())
 	s.c.alarm.enter(waiting, s.until(s.present, 0), s.watchedUnless(!s.body.Done()), conn, s.c.sock)
@@ -318,6 +319,7 @@ func (s *stream) failed(err error) outcome {
 		return s.tookTooLong()
 	}
 	if upstream.CertificateRefused(err) { // ours: a server of TLS 1.3 says so only behind the handshake
+		s.traced.unreached = err
 		return outcome{kind: unreached, status: 503, reason: ReasonCertificate, flags: FlagUpstreamFailure}
 	}
 	if errors.Is(err, http2.ErrRefused) {

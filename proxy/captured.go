@@ -93,7 +93,7 @@ func (c *compiler) capture(in *mesh.Inbound) {
 // beyond is what the mesh does not know, as a destination.
 func (c *compiler) beyond(in *mesh.Inbound) *destination {
 	edge := mesh.Edge{From: route.CallerName(in.Workload), To: passThrough}
-	return &destination{arm: &route.Arm{Host: passThrough, Edge: edge, EdgeName: edge.String()}, records: c.srv.newRecords(edge, "", 0)}
+	return &destination{arm: &route.Arm{Host: passThrough, Edge: edge, EdgeName: edge.String()}, named: passThrough, records: c.srv.newRecords(edge, "", 0)}
 }
 
 // captureInbound takes traffic to the application's port. When several services lead to it, it counts as the first one's.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"meshtest.dev/meshtest/mesh"
@@ -21,7 +22,13 @@ type lead struct {
 type destination struct {
 	arm   *route.Arm // nil: the workload's own application
 	group *group     // nil: there is no such destination
+	named string     // as Istio names clusters, see clusterName
 	*records
+}
+
+// clusterName is Istio's name of an arm's cluster.
+func clusterName(arm *route.Arm) string {
+	return fmt.Sprintf("outbound|%d|%s|%s", arm.Port, arm.Destination.Subset, arm.Host)
 }
 
 // clusterKey names a cluster.
@@ -124,7 +131,7 @@ func (s *Server) destination(c *config, arm *route.Arm) *destination {
 	if d := l.made.Load(); d != nil {
 		return d
 	}
-	d := &destination{arm: arm}
+	d := &destination{arm: arm, named: clusterName(arm)}
 	if l.cluster != nil {
 		var err error
 		if d.group, err = s.groupOf(l.cluster); err != nil {

@@ -291,7 +291,7 @@ func (c *compiler) inbound(in *mesh.Inbound, l mesh.InboundPort) *role {
 		return nil
 	}
 	g := &group{Group: made, metrics: make([]handles, 1)}
-	r := &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g}, received: c.srv.newReceivers(host, &in.Workload)}
+	r := &role{way: inboundWay, host: host, port: l.Port, app: &destination{group: g, named: fmt.Sprintf("inbound|%d||", l.Port)}, received: c.srv.newReceivers(host, &in.Workload)}
 	if c.next.captured != nil {
 		c.captureInbound(app.Port, r, l.Protocol)
 	}

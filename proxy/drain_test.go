@@ -80,7 +80,7 @@ func TestTheLogTellsOfTheEnd(t *testing.T) {
 			require.Equal(t, "stopped", ends.Msg)
 			require.Equal(t, test.cut, number(t, end, "cut"))
 			require.EqualValues(t, test.cut, r.srv.count.cut.Value())
-			require.Equal(t, test.cut, strings.Count(written(t, access), `"response_code_details":"shutdown"`))
+			require.Equal(t, test.cut, strings.Count(written(t, access), `_details":"shutdown"`))
 		})
 	}
 }

@@ -75,7 +75,11 @@ func (s *stream) goTo(d *destination, port int) (ok bool) {
 		default:
 			g.Group = c.srv.pools.NewLone(to.endpoint())
 		}
-		c.onward = &onward{destination: &destination{arm: d.arm, group: g, records: d.records}, to: to}
+		named := d.named
+		if named == passThrough && c.at.way.inward() {
+			named = inboundPassThrough
+		}
+		c.onward = &onward{destination: &destination{arm: d.arm, group: g, named: named, records: d.records}, to: to}
 	}
 	s.dest, s.chosen = c.onward.destination, c.onward.group.Endpoints[0]
 	return true

@@ -3,15 +3,17 @@ package proxy
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 
 	"meshtest.dev/meshtest/proxy/http1"
+	"meshtest.dev/meshtest/proxy/socket"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/zipkin"
 )
 
-// traced is what is told of a request in its trace. Every attempt is a span of its own, so that retries show; the span of the workload's side has the id of the caller's, as in B3.
+// traced is what is told of a request in its trace and in the access log. Every attempt is a span of its own, so that retries show; the span of the workload's side has the id of the caller's, as in B3.
 type traced struct {
 	trace   zipkin.TraceID
 	parent  zipkin.ID
@@ -19,6 +21,9 @@ type traced struct {
 	shared  bool
 	anew    bool          // the trace began here
 	attempt time.Duration // when the present attempt began
+
+	up        *socket.Conn // of the present attempt; nil: it has none
+	unreached error        // why
 }
 
 // readTrace finds out of which trace the request is, by the headers that it came with; own is the id of the span that is sent on, empty when the caller's is.
@@ -148,10 +153,10 @@ func (s *stream) hostPort() string {
 
 // cluster names the group of endpoints; empty without one.
 func (s *stream) cluster() string {
-	if s.dest == nil || s.dest.arm == nil {
+	if s.dest == nil {
 		return ""
 	}
-	return s.dest.arm.Endpoints
+	return s.dest.named
 }
 
 // logged writes the request's line of the access log, if it wants one.
@@ -163,10 +168,10 @@ func (s *stream) logged(latency time.Duration) {
 	h := &s.req
 	start, _ := s.srv.since(s.began)
 	a := telemetry.Access{
-		Start: start, Method: text(h.MethodName()), Path: text(h.Target()), Protocol: s.c.protocolName(), Status: r.status,
+		Start: start, Method: text(h.MethodName()), Path: text(h.Target()), Protocol: s.protocolName(), Status: r.status,
 		Flags: flagsText(r.flags), Reason: r.reason, Received: s.body.PayloadBytes(), Sent: r.sent, Duration: latency, UpstreamTime: -1,
-		ForwardedFor: text(h.Get(http1.XForwardedFor)), UserAgent: text(h.Get(http1.UserAgent)), Key: s.key, Authority: text(h.Host()), Cluster: s.cluster(), Attempts: r.attempts,
-		Generation: s.cfg.generation,
+		ForwardedFor: text(h.Get(http1.XForwardedFor)), UserAgent: text(h.Get(http1.UserAgent)), Key: s.key, Authority: text(h.Host()), ServerName: s.c.askedName(),
+		Attempts: r.attempts, Generation: s.cfg.generation,
 	}
 	if r.grpc != noGRPC {
 		a.GRPCStatus = strconv.Itoa(r.grpc)
@@ -174,16 +179,10 @@ func (s *stream) logged(latency time.Duration) {
 	if s.answeredAt > 0 {
 		a.UpstreamTime = s.answeredAt - s.sending
 	}
-	if s.chosen != nil {
-		a.Upstream, a.Version = s.chosen.Pool.Address, s.chosen.Version
-	}
-	if s.hit.Rule != nil {
-		a.Route = s.hit.Rule.Name
-	}
 	if t := s.traced.trace; t != (zipkin.TraceID{}) {
 		a.TraceID = t.String()
 	}
-	s.c.addresses(&a)
+	s.tellWhere(&a)
 	log.Log(&a)
 }
 
@@ -195,17 +194,32 @@ func (s *stream) loggedTCP() {
 	}
 	start, took := s.srv.since(s.began)
 	a := telemetry.Access{
-		Start: start, Protocol: telemetry.ProtocolNameTCP, Flags: flagsText(r.flags), Reason: r.reason, Received: s.movedUp.Load(), Sent: s.movedDown.Load(),
-		Duration: took, UpstreamTime: -1, Key: s.key, ServerName: s.serverName, Cluster: s.cluster(), Attempts: r.attempts, Generation: s.cfg.generation,
+		Start: start, Protocol: telemetry.ProtocolNameTCP, Flags: flagsText(r.flags), Termination: r.reason, Received: s.movedUp.Load(), Sent: s.movedDown.Load(),
+		Duration: took, UpstreamTime: -1, Key: s.key, ServerName: s.serverName, Attempts: r.attempts, Generation: s.cfg.generation,
 	}
+	if a.ServerName == "" {
+		a.ServerName = s.c.askedName()
+	}
+	s.tellWhere(&a)
+	log.Log(&a)
+}
+
+// tellWhere tells where a request or a connection came from and went.
+func (s *stream) tellWhere(a *telemetry.Access) {
+	a.Cluster, a.Unreached = s.cluster(), s.traced.unreached
 	if s.chosen != nil {
-		a.Upstream, a.Version = s.chosen.Pool.Address, s.chosen.Version
+		a.Version = s.chosen.Version
+	}
+	if s.chosen != nil && a.Attempts > 0 {
+		a.Upstream = s.chosen.Pool.Address
+	}
+	if up := s.traced.up; up != nil {
+		a.UpstreamFrom = addrPort(up.LocalAddr())
 	}
 	if s.hit.Rule != nil {
 		a.Route = s.hit.Rule.Name
 	}
-	s.c.addresses(&a)
-	log.Log(&a)
+	s.c.addresses(a)
 }
 
 func flagsText(f Flags) string {
@@ -216,22 +230,40 @@ func flagsText(f Flags) string {
 }
 
 // protocolName is the protocol that the caller speaks.
-func (c *conn) protocolName() string {
-	if c.parent != nil {
+func (s *stream) protocolName() string {
+	switch {
+	case s.c.parent != nil:
 		return "HTTP/2"
+	case s.req.Version == http1.HTTP10:
+		return "HTTP/1.0"
+	default:
+		return "HTTP/1.1"
 	}
-	return "HTTP/1.1"
+}
+
+// askedName is the server name that the caller asked for when TLS was agreed on.
+func (c *conn) askedName() string {
+	if c.parent != nil {
+		c = c.parent
+	}
+	if !c.secure {
+		return ""
+	}
+	return c.sock.TLS().ServerName
 }
 
 // addresses tells the two ends of the connection.
 func (c *conn) addresses(a *telemetry.Access) {
-	if from, ok := c.sock.RemoteAddr().(*net.TCPAddr); ok {
-		a.Downstream = from.AddrPort()
-	}
-	if to, ok := c.sock.LocalAddr().(*net.TCPAddr); ok {
-		a.Local = to.AddrPort()
-	}
+	a.Downstream, a.Local = addrPort(c.sock.RemoteAddr()), addrPort(c.sock.LocalAddr())
 	if c.dst.IsValid() {
 		a.Local = c.dst
 	}
+}
+
+// addrPort is an address of TCP; of anything else it is not valid.
+func addrPort(a net.Addr) netip.AddrPort {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort()
+	}
+	return netip.AddrPort{}
 }

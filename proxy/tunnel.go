@@ -63,29 +63,46 @@ func (s *stream) tunnelTCP() {
 		s.explain()
 		return
 	default:
-		c.srv.count.refused.with(refused).Inc()
+		s.lost(refused, FlagNoCluster)
+		s.loggedTCP()
+		c.srv.count.refused.with(refused).Inc() // whoever sees it counted finds out why
 		return
 	}
 	told := c.srv.opts.Metrics.Connections(s.tcpTraffic())
 	told.Opened()
 	if s.chosen == nil {
-		told.Closed(uint32(FlagNoHealthyUpstream))
-		c.sock.Abort()
+		s.notCarried(told, ReasonNoHealthy, FlagNoHealthyUpstream)
 		return
 	}
 	pool := s.chosen.Pool
 	pool.Begin()
 	defer pool.End()
+	s.result.attempts = 1
 	conn, o := s.connect(upstream.Want{Tunnel: true})
-	if conn == nil {
-		told.Closed(uint32(o.flags))
-		c.sock.Abort()
+	switch {
+	case conn != nil:
+	case o.kind != stopped:
+		s.notCarried(told, o.reason, o.flags)
+		return
+	case c.alarm.why() == shuttingDown:
+		s.srv.cut.Add(1)
+		s.notCarried(told, reasonShutdown, 0)
+		return
+	default:
+		s.notCarried(told, reasonCallerGone, FlagDownstreamTerminated)
 		return
 	}
-	s.result.attempts = 1
 	s.tunnel(conn, told, nil)
-	told.Closed(uint32(s.result.flags))
 	s.loggedTCP()
+	told.Closed(uint32(s.result.flags))
+}
+
+// notCarried ends a connection of which nothing was carried.
+func (s *stream) notCarried(told telemetry.Connections, reason string, flags Flags) {
+	s.lost(reason, flags)
+	s.c.sock.Abort()
+	s.loggedTCP()
+	told.Closed(uint32(flags)) // whoever sees it counted finds out why
 }
 
 // directTCP finds out where the connection goes, or why nowhere.
@@ -140,6 +157,7 @@ func (s *stream) tunnel(conn *upstream.Conn, told telemetry.Connections, greetin
 	s.ends = conn.Ends()
 	s.movedUp.Store(0)
 	s.movedDown.Store(0)
+	s.traced.up = conn.Conn
 	s.c.alarm.enter(streaming, s.until(s.srv.now(), idle), nil, conn, s.c.sock)
 	var back sync.WaitGroup
 	back.Go(func() {

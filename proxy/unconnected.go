@@ -14,6 +14,7 @@ func (s *stream) unconnected(err error) outcome {
 		o.kind, o.flags, o.reason = overflown, FlagUpstreamOverflow, overflows[which]
 		return o
 	}
+	s.traced.unreached = err
 	s.srv.opts.Log.Debug("connecting to an upstream", "endpoint", s.chosen.Pool.Address, "error", err)
 	switch {
 	case errors.As(err, &handshake) && handshake.Refused:

@@ -24,6 +24,8 @@ type Access struct {
 	GRPCStatus   string // grpc_status_number; empty: no gRPC, or none came
 	Flags        string // response_flags; empty: "-"
 	Reason       string // response_code_details, of x-meshtest-reason; empty: "via_upstream" when a status came, as in Envoy
+	Termination  string // connection_termination_details: why a connection of TCP ended that could have gone on, or did not begin
+	Unreached    error  // upstream_transport_failure_reason: why the last attempt found no connection
 	Received     int64  // bytes of the request's body
 	Sent         int64  // bytes of the response's body
 	Duration     time.Duration
@@ -32,10 +34,11 @@ type Access struct {
 	UserAgent    string
 	Key          string // request_id
 	Authority    string
-	Upstream     string // upstream_host: the address that answered
-	Cluster      string // upstream_cluster
-	Route        string // route_name
-	ServerName   string // requested_server_name, of TLS
+	Upstream     string         // upstream_host: the address that was asked last
+	UpstreamFrom netip.AddrPort // upstream_local_address: our end of that connection
+	Cluster      string         // upstream_cluster, as Istio names clusters: outbound|PORT|SUBSET|HOST, inbound|PORT||
+	Route        string         // route_name
+	ServerName   string         // requested_server_name, of TLS
 	Downstream   netip.AddrPort
 	Local        netip.AddrPort // where the caller connected to
 	TraceID      string
@@ -56,6 +59,8 @@ func (a *Access) append(b []byte) []byte {
 	b = appendText(b, "grpc_status_number", a.GRPCStatus)
 	b = appendText(b, "response_flags", cmp.Or(a.Flags, "-"))
 	b = appendText(b, "response_code_details", a.details())
+	b = appendText(b, "connection_termination_details", a.Termination)
+	b = appendText(b, "upstream_transport_failure_reason", a.failure())
 	b = jsontext.AppendInt(b, "bytes_received", a.Received)
 	b = jsontext.AppendInt(b, "bytes_sent", a.Sent)
 	b = appendMillis(b, "duration", a.Duration)
@@ -66,6 +71,7 @@ func (a *Access) append(b []byte) []byte {
 	b = appendText(b, "authority", a.Authority)
 	b = appendText(b, "upstream_host", a.Upstream)
 	b = appendText(b, "upstream_cluster", a.Cluster)
+	b = appendAddr(b, "upstream_local_address", a.UpstreamFrom)
 	b = appendText(b, "route_name", a.Route)
 	b = appendText(b, "requested_server_name", a.ServerName)
 	b = appendAddr(b, "downstream_remote_address", a.Downstream)
@@ -85,6 +91,13 @@ func (a *Access) details() string {
 		return "via_upstream"
 	}
 	return a.Reason
+}
+
+func (a *Access) failure() string {
+	if a.Unreached == nil {
+		return ""
+	}
+	return a.Unreached.Error()
 }
 
 // appendText writes a string, null when it is empty.

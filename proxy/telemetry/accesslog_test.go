@@ -30,9 +30,9 @@ func TestAccessLogLines(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.FixedZone("", 3600))
 	request := Access{
-		Start: start, Method: "GET", Path: "/a\"b\\\x01\xff\u2028é<", Protocol: "HTTP/2", Status: 503, GRPCStatus: "14", Flags: "UF,URX", Reason: "connect_failure",
+		Start: start, Method: "GET", Path: "/a\"b\\\x01\xff\u2028é<", Protocol: "HTTP/2", Status: 503, GRPCStatus: "14", Flags: "UF,URX", Reason: "connect_failure", Unreached: errors.New("dial tcp 127.0.0.1:80: connection refused"),
 		Received: 1, Sent: 2, Duration: 1234567 * time.Nanosecond, UpstreamTime: time.Millisecond, ForwardedFor: "10.0.0.1", UserAgent: "curl/8", Key: "users-1", Authority: "api",
-		Upstream: "127.0.0.1:80", Cluster: "outbound|80||api.default.svc.cluster.local", Route: "primary", ServerName: "api.example",
+		Upstream: "127.0.0.1:80", UpstreamFrom: netip.MustParseAddrPort("127.0.0.1:4321"), Cluster: "outbound|80||api.default.svc.cluster.local", Route: "primary", ServerName: "api.example",
 		Downstream: netip.MustParseAddrPort("127.0.0.2:1234"), Local: netip.MustParseAddrPort("[::1]:80"), TraceID: "463ac35c9f6413ad48485a3953bb6124", Attempts: 2, Version: "v1",
 		Generation: mesh.Generation{Epoch: 1, Counter: 7},
 	}
@@ -42,15 +42,16 @@ func TestAccessLogLines(t *testing.T) {
 	}{
 		"a request": {request, map[string]any{
 			"start_time": "2026-01-02T02:04:05.000006Z", "method": "GET", "path": "/a\"b\\\x01\ufffd\u2028é<", "protocol": "HTTP/2", "response_code": 503.0, "grpc_status_number": "14",
-			"response_flags": "UF,URX", "response_code_details": "connect_failure", "bytes_received": 1.0, "bytes_sent": 2.0, "duration": 1.234, "upstream_service_time": 1.0,
+			"response_flags": "UF,URX", "response_code_details": "connect_failure", "connection_termination_details": nil,
+			"upstream_transport_failure_reason": "dial tcp 127.0.0.1:80: connection refused", "upstream_local_address": "127.0.0.1:4321", "bytes_received": 1.0, "bytes_sent": 2.0, "duration": 1.234, "upstream_service_time": 1.0,
 			"x_forwarded_for": "10.0.0.1", "user_agent": "curl/8", "request_id": "users-1", "authority": "api", "upstream_host": "127.0.0.1:80",
 			"upstream_cluster": "outbound|80||api.default.svc.cluster.local", "route_name": "primary", "requested_server_name": "api.example",
 			"downstream_remote_address": "127.0.0.2:1234", "downstream_local_address": "[::1]:80", "trace_id": "463ac35c9f6413ad48485a3953bb6124", "attempts": 2.0, "version": "v1",
 			"generation": "1.7",
 		}},
-		"a connection": {Access{Start: start, Protocol: ProtocolNameTCP, Received: 3, Sent: 4, Duration: time.Hour, UpstreamTime: -1, Attempts: 1}, map[string]any{
+		"a connection": {Access{Start: start, Protocol: ProtocolNameTCP, Received: 3, Sent: 4, Duration: time.Hour, UpstreamTime: -1, Attempts: 1, Termination: "idle"}, map[string]any{
 			"start_time": "2026-01-02T02:04:05.000006Z", "method": nil, "path": nil, "protocol": "TCP", "response_code": 0.0, "grpc_status_number": nil, "response_flags": "-",
-			"response_code_details": nil, "bytes_received": 3.0, "bytes_sent": 4.0, "duration": 3600000.0, "upstream_service_time": nil, "x_forwarded_for": nil, "user_agent": nil,
+			"response_code_details": nil, "connection_termination_details": "idle", "upstream_transport_failure_reason": nil, "upstream_local_address": nil, "bytes_received": 3.0, "bytes_sent": 4.0, "duration": 3600000.0, "upstream_service_time": nil, "x_forwarded_for": nil, "user_agent": nil,
 			"request_id": nil, "authority": nil, "upstream_host": nil, "upstream_cluster": nil, "route_name": nil, "requested_server_name": nil, "downstream_remote_address": nil,
 			"downstream_local_address": nil, "trace_id": nil, "attempts": 1.0, "version": nil, "generation": "0.0",
 		}},
@@ -201,4 +202,20 @@ func TestLoggingAllocatesNothing(t *testing.T) {
 		}
 	}))
 	require.NotEmpty(t, log.pending)
+}
+
+// istioFields are those of Istio's default access log in JSON (pilot/pkg/model/telemetry_logging.go, EnvoyJSONLogFormatIstio).
+var istioFields = []string{
+	"start_time", "route_name", "method", "path", "protocol", "response_code", "response_flags", "response_code_details", "connection_termination_details", "bytes_received", "bytes_sent", "duration",
+	"upstream_service_time", "x_forwarded_for", "user_agent", "request_id", "authority", "upstream_host", "upstream_cluster", "upstream_local_address", "downstream_local_address", "downstream_remote_address",
+	"requested_server_name", "upstream_transport_failure_reason",
+}
+
+// Whoever reads Istio's access log finds all of its fields, null where nothing is known.
+func TestAccessLogHasIstiosFields(t *testing.T) {
+	t.Parallel()
+	line := lineOf(t, (&Access{}).append(nil))
+	for _, name := range istioFields {
+		require.Contains(t, line, name)
+	}
 }

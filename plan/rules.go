@@ -9,6 +9,7 @@ import (
 	"meshtest.dev/meshtest/mesh/gatewayapi"
 	"meshtest.dev/meshtest/mesh/istio"
 	"meshtest.dev/meshtest/mesh/policy"
+	"meshtest.dev/meshtest/mesh/rules"
 	"meshtest.dev/meshtest/spec"
 )
 
@@ -21,11 +22,11 @@ func (b *builder) rules() {
 		snap.Services[svc.Host] = &svc
 	}
 	docs := documents(b.scenario)
-	rules, problems := istio.Compile(docs.istio, snap.Services, b.scenario.Namespace, istio.Files(b.namedFile))
+	rules, problems := istio.Compile(docs.Istio, snap.Services, b.scenario.Namespace, istio.Files(b.namedFile))
 	versions := b.versionHosts(rules.Services)
-	routes, more := gatewayapi.Compile(docs.gatewayAPI, withVersions(rules.Services, versions), b.scenario.Namespace)
-	policies, most := policy.Compile(docs.ours, rules.Services, b.scenario.Namespace)
-	if problems = slices.Concat(problems, more, most); len(problems) > 0 {
+	routes, more := gatewayapi.Compile(docs.GatewayAPI, withVersions(rules.Services, versions), b.scenario.Namespace)
+	policies, most := policy.Compile(docs.Ours, rules.Services, b.scenario.Namespace)
+	if problems = slices.Concat(docs.Problems, problems, more, most); len(problems) > 0 {
 		b.diags = append(b.diags, diagnostics(b.scenario, problems)...)
 		return
 	}
@@ -126,24 +127,15 @@ func toSubsets(table *mesh.RouteTable, services map[string]*mesh.Service, versio
 	return next
 }
 
-// families are the scenario's documents by who reads them. Istio's reader says of what nobody reads that it is not known.
-type families struct{ istio, gatewayAPI, ours []document.Document }
-
-func documents(s *spec.Scenario) families {
-	var out families
+// documents are those of the scenario's rules, by who reads them.
+func documents(s *spec.Scenario) rules.Families {
+	var all []document.Document
 	for _, r := range s.Rules {
 		for _, d := range r.Documents {
-			switch doc := (document.Document{File: d.File, Path: d.Path, Node: d.Node}); {
-			case policy.Is(doc):
-				out.ours = append(out.ours, doc)
-			case gatewayapi.Is(doc):
-				out.gatewayAPI = append(out.gatewayAPI, doc)
-			default:
-				out.istio = append(out.istio, doc)
-			}
+			all = append(all, document.Document{File: d.File, Path: d.Path, Node: d.Node})
 		}
 	}
-	return out
+	return rules.Sort(all)
 }
 
 // diagnostics says problems of rules as diagnostics of the scenario.

@@ -25,6 +25,32 @@ type Document struct {
 	Node *yaml.Node
 }
 
+// Word is the scalar that a field right in the document holds, as apiVersion and kind do; empty when there is no such thing.
+func (d Document) Word(field string) string {
+	root := Resolve(d.Node)
+	if root.Kind != yaml.MappingNode {
+		return ""
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if root.Content[i].Value != field {
+			continue
+		}
+		if value := Resolve(root.Content[i+1]); value.Kind == yaml.ScalarNode {
+			return value.Value
+		}
+	}
+	return ""
+}
+
+// Group is the group of the document's API: empty for Kubernetes' own, v1, and where there is none.
+func (d Document) Group() string {
+	group, _, ok := strings.Cut(d.Word("apiVersion"), "/")
+	if !ok {
+		return ""
+	}
+	return group
+}
+
 // Problem is one thing that is wrong with a document, at its place. It is an error.
 type Problem struct {
 	Code      string // stable: a family such as MT16, and a number that means the same in all of them

@@ -51,6 +51,15 @@ func (r *Reporter) Unknown(code string, key *yaml.Node, path string, known []str
 	r.CouldBe(key.Value, known)
 }
 
+// OnlyFields reports fields of a mapping that are not among the known ones.
+func (r *Reporter) OnlyFields(n *yaml.Node, code, path string, known ...string) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if key := n.Content[i]; !slices.Contains(known, key.Value) {
+			r.Unknown(code, key, Join(path, key.Value), known)
+		}
+	}
+}
+
 // Has reports whether there is a problem at or below a path that any of the given codes has; without codes, any problem.
 func (r *Reporter) Has(path string, codes ...string) bool {
 	return slices.ContainsFunc(r.Problems, func(p Problem) bool {

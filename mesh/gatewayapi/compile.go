@@ -143,22 +143,19 @@ func (c *compiler) read(doc Document, namespace string) *object {
 	}
 	o := &object{Decoder: d, namespace: namespace, path: join(doc.Path, "spec")}
 	fields := map[string]*yaml.Node{}
-	known := []string{"apiVersion", "kind", "metadata", "spec", "status"} // the status is the controller's
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], resolve(root.Content[i+1])
 		where := join(doc.Path, key.Value)
-		switch {
-		case fields[key.Value] != nil:
+		if fields[key.Value] != nil {
 			d.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
-		case !slices.Contains(known, key.Value):
-			d.Unknown(CodeUnknown, key, where, known[:4])
 		}
 		d.Nodes[where], fields[key.Value] = value, value
 	}
 	if !o.envelope(doc.Path, fields) {
 		return nil
 	}
+	d.OnlyFields(root, CodeUnknown, doc.Path, "apiVersion", "kind", "metadata", "spec", "status") // the status is the controller's
 	o.metadata(fields["metadata"], join(doc.Path, "metadata"))
 	if o.kind == "Namespace" {
 		c.labels[o.name] = o.namespaceLabels(fields["metadata"], doc.Path)

@@ -21,8 +21,6 @@ package gatewayapi
 import (
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/mesh/document"
 )
@@ -49,16 +47,7 @@ const (
 
 // Is reports whether a document is of the Gateway API, right or wrong, or a Namespace, of which it wants to know the labels.
 func Is(doc Document) bool {
-	root := resolve(doc.Node)
-	if root.Kind != yaml.MappingNode {
-		return false
-	}
-	words := map[string]string{}
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		words[root.Content[i].Value] = resolve(root.Content[i+1]).Value
-	}
-	inGroup, _, _ := strings.Cut(words["apiVersion"], "/")
-	return inGroup == group || words["apiVersion"] == "v1" && words["kind"] == "Namespace"
+	return doc.Group() == group || doc.Word("apiVersion") == "v1" && doc.Word("kind") == "Namespace"
 }
 
 // Rules is what documents compile to, ready to be put into a snapshot.

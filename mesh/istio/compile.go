@@ -16,9 +16,21 @@ import (
 const kinds = "VirtualService, DestinationRule, ServiceEntry or Gateway"
 
 // group and versions of the objects that are read; the versions have the same fields.
-const group = "networking.istio.io/"
+const group = "networking.istio.io"
 
 var versions = []string{"v1", "v1beta1", "v1alpha3"}
+
+// Is reports whether a document is one of Istio's, right or wrong, or a Secret, which its Gateways name.
+func Is(doc Document) bool {
+	switch doc.Group() {
+	case group, legacyGroup:
+		return true
+	case "":
+		return doc.Word("kind") == kindSecret
+	default:
+		return false
+	}
+}
 
 // Compile turns documents into rules, for services that are known by their hosts. Hosts in a document are resolved in its own namespace, or in the given one
 // when it names none. What is bound to a gateway is in the order of the documents, which Istio takes from their age. A subset that a service comes with is kept unless a DestinationRule defines one for the same version. The services given are not changed.
@@ -115,14 +127,15 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		c.secret(o, doc.Path, root, fields)
 		return nil
 	}
-	o.onlyFields(root, doc.Path, "apiVersion", "kind", "metadata", "spec")
 	if version := fields["apiVersion"]; version != nil && version.Value == legacyVersion {
-		c.legacy(o, doc, fields)
+		c.legacy(o, doc, root, fields)
 		return nil
 	}
-	if !c.envelope(o, doc.Path, fields) {
+	if !o.known(doc.Path, fields) {
 		return nil
 	}
+	o.OnlyFields(root, CodeUnknown, doc.Path, envelopeFields...)
+	o.metadata(fields["metadata"], join(doc.Path, "metadata"))
 	if fields["spec"] == nil {
 		d.At(root, CodeInvalid, doc.Path, "", "the field %q is missing", "spec")
 		return nil
@@ -131,24 +144,18 @@ func (c *compiler) read(doc Document, namespace string) *object {
 	return o
 }
 
-// onlyFields reports fields of a document that are not among the known ones.
-func (o *object) onlyFields(root *yaml.Node, path string, known ...string) {
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		if key := root.Content[i]; !slices.Contains(known, key.Value) {
-			o.Unknown(CodeUnknown, key, join(path, key.Value), known)
-		}
-	}
-}
+// envelopeFields are those of every document but a Secret.
+var envelopeFields = []string{"apiVersion", "kind", "metadata", "spec"}
 
-// envelope reads apiVersion, kind and metadata, and reports whether the spec can be read.
-func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node) bool {
+// known reads apiVersion and kind, and reports whether it is a document that is known here. Of any other the fields are nothing to complain about.
+func (o *object) known(path string, fields map[string]*yaml.Node) bool {
 	text := func(name string) string {
 		if n := fields[name]; n != nil && n.Kind == yaml.ScalarNode {
 			return n.Value
 		}
 		return ""
 	}
-	version, ok := strings.CutPrefix(text("apiVersion"), group)
+	version, ok := strings.CutPrefix(text("apiVersion"), group+"/")
 	if !ok || !slices.Contains(versions, version) {
 		o.Problem(CodeKind, join(path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", text("apiVersion"))
 		return false
@@ -169,7 +176,6 @@ func (c *compiler) envelope(o *object, path string, fields map[string]*yaml.Node
 		o.Problem(CodeKind, join(path, "kind"), kinds, "unknown kind %q", o.kind)
 		return false
 	}
-	o.metadata(fields["metadata"], join(path, "metadata"))
 	return true
 }
 

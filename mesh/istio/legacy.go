@@ -13,7 +13,10 @@ import (
 )
 
 // legacyVersion is the API of Istio's rules before 0.8, whose EgressRule ServiceEntry replaces.
-const legacyVersion = "config.istio.io/v1alpha2"
+const (
+	legacyGroup   = "config.istio.io"
+	legacyVersion = legacyGroup + "/v1alpha2"
+)
 
 // kindEgressRule is a legacy kind.
 const kindEgressRule = "EgressRule"
@@ -31,12 +34,13 @@ type egressRule struct {
 }
 
 // legacy compiles a document of the old API.
-func (c *compiler) legacy(o *object, doc Document, fields map[string]*yaml.Node) {
+func (c *compiler) legacy(o *object, doc Document, root *yaml.Node, fields map[string]*yaml.Node) {
 	if kind := fields["kind"]; kind == nil || kind.Value != kindEgressRule {
 		o.Problem(CodeKind, join(doc.Path, "kind"), "write a VirtualService or a DestinationRule", "of the API %s only %s is read", legacyVersion, kindEgressRule)
 		return
 	}
 	o.kind = kindEgressRule
+	o.OnlyFields(root, CodeUnknown, doc.Path, envelopeFields...)
 	o.metadata(fields["metadata"], join(doc.Path, "metadata"))
 	if fields["spec"] == nil {
 		o.Problem(CodeInvalid, doc.Path, "", "the field %q is missing", "spec")

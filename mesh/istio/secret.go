@@ -31,11 +31,11 @@ func (s *secret) roots() string { return cmp.Or(s.texts[keyRoots], s.texts[keyGe
 // secret reads a Secret. Values of stringData win over those of data, as in Kubernetes. What it says is never repeated in a problem.
 func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[string]*yaml.Node) {
 	o.kind = kindSecret
-	o.onlyFields(root, path, "apiVersion", "kind", "metadata", "type", "data", "stringData", "immutable")
 	if v := fields["apiVersion"]; v == nil || v.Value != "v1" {
 		o.Problem(CodeKind, join(path, "apiVersion"), "v1", "a Secret is of the API v1")
 		return
 	}
+	o.OnlyFields(root, CodeUnknown, path, "apiVersion", "kind", "metadata", "type", "data", "stringData", "immutable")
 	o.metadata(fields["metadata"], join(path, "metadata"))
 	s := &secret{object: o, texts: map[string]string{}}
 	for _, field := range []string{"data", "stringData"} {

@@ -49,19 +49,7 @@ type Policies struct {
 }
 
 // Is reports whether a document is one of ours, right or wrong.
-func Is(doc Document) bool {
-	root := document.Resolve(doc.Node)
-	if root.Kind != yaml.MappingNode {
-		return false
-	}
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		if root.Content[i].Value == "apiVersion" {
-			group, _, _ := strings.Cut(document.Resolve(root.Content[i+1]).Value, "/")
-			return group == "meshtest.dev"
-		}
-	}
-	return false
-}
+func Is(doc Document) bool { return doc.Group() == "meshtest.dev" }
 
 // Compile compiles documents about services that are known by their hosts. A document without a namespace is in the given one, where the services are that it names.
 //
@@ -157,17 +145,13 @@ func (o *object) envelope(path string, root *yaml.Node) (fields map[string]*yaml
 		o.At(root, CodeKind, path, "", "must be a document, not %s", document.KindName(root))
 		return nil, false
 	}
-	known := []string{"apiVersion", "kind", "metadata", "spec"}
 	fields = map[string]*yaml.Node{}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], document.Resolve(root.Content[i+1])
 		where := document.Join(path, key.Value)
-		switch {
-		case fields[key.Value] != nil:
+		if fields[key.Value] != nil {
 			o.At(key, CodeConflict, where, "remove one of them", "%q is there twice", key.Value)
 			continue
-		case !slices.Contains(known, key.Value):
-			o.Unknown(CodeUnknown, key, where, known)
 		}
 		o.Nodes[where], fields[key.Value] = value, value
 	}
@@ -188,6 +172,7 @@ func (o *object) envelope(path string, root *yaml.Node) (fields map[string]*yaml
 		o.CouldBe(o.kind, kinds)
 		return nil, false
 	}
+	o.OnlyFields(root, CodeUnknown, path, "apiVersion", "kind", "metadata", "spec")
 	return fields, true
 }
 

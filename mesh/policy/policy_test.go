@@ -134,7 +134,7 @@ func TestProblems(t *testing.T) {
 		"a list":           {"- a", []string{"1:1: MT1701 : must be a document, not a list"}},
 		"another API":      {strings.Replace(health("tcp: {}"), "/v1", "/v2", 1), []string{`1:13: MT1701 apiVersion: not an API that is known here: "meshtest.dev/v2"`}},
 		"another kind":     {doc("HealthPolicy", ""), []string{`2:7: MT1701 kind: unknown kind "HealthPolicy"`}},
-		"no spec":          {"apiVersion: meshtest.dev/v1\nkind: RateLimitPolicy\nmetadata: {name: a}\nstatus: {}\nkind: x", []string{`4:1: MT1702 status: unknown field "status"`, `5:1: MT1706 kind: "kind" is there twice`, `1:1: MT1707 : the field "spec" is missing`}},
+		"no spec":          {"apiVersion: meshtest.dev/v1\nkind: RateLimitPolicy\nmetadata: {name: a}\nstatus: {}\nkind: x", []string{`5:1: MT1706 kind: "kind" is there twice`, `4:1: MT1702 status: unknown field "status"`, `1:1: MT1707 : the field "spec" is missing`}},
 		"no name":          {strings.Replace(health("tcp: {}"), "name: one, ", "", 1), []string{`3:11: MT1707 metadata: the field "name" is missing`}},
 		"no metadata":      {strings.Replace(health("tcp: {}"), "metadata: {name: one, labels: {a: b}}\n", "", 1), []string{`1:1: MT1707 metadata: metadata with a name is needed`}},
 		"nothing":          {doc("HealthCheckPolicy", ""), []string{`4:7: MT1707 spec: the field "targetRefs" is missing`, `4:7: MT1707 spec: the field "healthCheck" is missing`}},

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/mesh/document"
@@ -42,25 +39,16 @@ type Compiled struct {
 // Compile compiles documents that know of no services but those of their ServiceEntries. A document without a namespace is in the given one; files that documents name are read by read, which may be nil.
 // With any problem there is nothing compiled.
 func Compile(docs []Document, namespace string, read istio.ReadFile) (*Compiled, []Problem) {
-	var theirs, api, ours []Document
-	for _, d := range docs {
-		switch group := Group(d); {
-		case policy.Is(d):
-			ours = append(ours, d)
-		case group == "gateway.networking.k8s.io" || group == "" && kindOf(d) == "Namespace":
-			api = append(api, d)
-		default:
-			theirs = append(theirs, d)
-		}
-	}
+	all := Sort(docs)
 	var options []istio.Option
 	if read != nil {
 		options = append(options, istio.Files(read))
 	}
-	rules, problems := istio.Compile(theirs, nil, namespace, options...)
-	routes, more := gatewayapi.Compile(api, rules.Services, namespace)
+	rules, more := istio.Compile(all.Istio, nil, namespace, options...)
+	problems := slices.Concat(all.Problems, more)
+	routes, more := gatewayapi.Compile(all.GatewayAPI, rules.Services, namespace)
 	problems = append(problems, more...)
-	policies, more := policy.Compile(ours, routes.Services, namespace)
+	policies, more := policy.Compile(all.Ours, routes.Services, namespace)
 	problems = append(problems, more...)
 	problems = append(problems, conflicts(docs, rules.Routes, routes.Routes)...)
 	if len(problems) > 0 {
@@ -119,28 +107,4 @@ func isGateway(host string) bool {
 	_, _, istios := istio.GatewayName(host)
 	_, _, api := gatewayapi.GatewayName(host)
 	return istios || api
-}
-
-// Group is the API group of a document, by its apiVersion: empty for Kubernetes' own v1.
-func Group(d Document) string {
-	group, _, ok := strings.Cut(scalar(d, "apiVersion"), "/")
-	if !ok {
-		return ""
-	}
-	return group
-}
-
-func kindOf(d Document) string { return scalar(d, "kind") }
-
-func scalar(d Document, key string) string {
-	root := document.Resolve(d.Node)
-	if root == nil || root.Kind != yaml.MappingNode {
-		return ""
-	}
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		if root.Content[i].Value == key {
-			return document.Resolve(root.Content[i+1]).Value
-		}
-	}
-	return ""
 }

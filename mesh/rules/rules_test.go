@@ -108,6 +108,49 @@ func TestCompileTellsAllThatIsWrong(t *testing.T) {
 	}
 }
 
+// Of what is none of ours nothing is said but that, and once what would be read.
+func TestForeignDocuments(t *testing.T) {
+	t.Parallel()
+	const configMap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, uid: 1}\ndata: {a: b}\nbinaryData: {}\n"
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{configMap, []string{"rules.yaml:1:1: MT1301 ConfigMap (v1) is no kind of document that is known here; known are VirtualService, "}},
+		{"- a\n", []string{"rules.yaml:1:1: MT1301 a document must be a mapping with apiVersion and kind, not a list; known are VirtualService, "}},
+		{"word\n", []string{`rules.yaml:1:1: MT1301 a document must be a mapping with apiVersion and kind, not "word"; known are VirtualService, `}},
+		{"kind: VirtualService\nspec: {}\n", []string{`rules.yaml:1:1: MT1301 the field "apiVersion" is missing; known are `}},
+		{"apiVersion: v1\ndata: {}\n", []string{`rules.yaml:1:1: MT1301 the field "kind" is missing; known are `}},
+		{configMap + "---\napiVersion: apps/v1\nkind: Deployment\n---\n" + entry, []string{"1:1: MT1301 ConfigMap", "7:1: MT1301 Deployment (apps/v1) is no kind of document that is known here"}},
+		// Of a group that is known it is the kind or the version that is not, and its fields are nobody's business either.
+		{"apiVersion: networking.istio.io/v1\nkind: Telemetry\ndata: {}\n", []string{`2:7: MT1301 kind: unknown kind "Telemetry"; VirtualService, DestinationRule, ServiceEntry or Gateway`}},
+		{"apiVersion: config.istio.io/v1alpha2\nkind: RouteRule\ndata: {}\n", []string{`2:7: MT1301 kind: of the API config.istio.io/v1alpha2 only EgressRule is read`}},
+		{"apiVersion: v2\nkind: Secret\nextra: {}\n", []string{`1:13: MT1301 apiVersion: a Secret is of the API v1`}},
+		{"apiVersion: gateway.networking.k8s.io/v1\nkind: Mesh\ndata: {}\n", []string{`2:7: MT1601 kind: unknown kind "Mesh"`}},
+		{"apiVersion: meshtest.dev/v1\nkind: Scenario\nservices: {}\n", []string{`2:7: MT1701 kind: unknown kind "Scenario"`}},
+	} {
+		_, problems := Compile(parse(t, c.text), mesh.DefaultNamespace, nil)
+		require.Len(t, problems, len(c.want), "%s\n%v", c.text, Problems(problems))
+		for i, want := range c.want {
+			require.Contains(t, problems[i].Error(), want)
+			require.Equal(t, i == 0, problems[i].Hint != "" || problems[i].Known != nil, "%s: it is said once what is known", c.text)
+		}
+	}
+}
+
+// What is said to be known is.
+func TestKnownKindsAreRead(t *testing.T) {
+	t.Parallel()
+	for _, api := range read {
+		for _, kind := range api.kinds {
+			_, problems := Compile(parse(t, "apiVersion: "+api.apiVersion+"\nkind: "+kind+"\nmetadata: {name: x}\n"), mesh.DefaultNamespace, nil)
+			for _, p := range problems {
+				require.NotRegexp(t, "^MT1[367]0[13]$", p.Code, p.Error())
+			}
+		}
+	}
+}
+
 // Files and folders are read in the order of their names, and all that cannot be read is told at once.
 func TestLoad(t *testing.T) {
 	t.Parallel()
@@ -127,7 +170,7 @@ func TestLoad(t *testing.T) {
 	require.Equal(t, []string{one, a, b}, files)
 	var kinds []string
 	for _, d := range docs {
-		kinds = append(kinds, kindOf(d))
+		kinds = append(kinds, d.Word("kind"))
 	}
 	require.Equal(t, []string{"Gateway", "VirtualService", "ServiceEntry", "RateLimitPolicy", "VirtualService"}, kinds)
 

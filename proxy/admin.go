@@ -16,26 +16,44 @@ import (
 	"meshtest.dev/meshtest/proxy/telemetry"
 )
 
-// Admin answers questions about the server, for whoever may connect to where it is served:
-//
-//	GET  /ready        200 when it listens on what its configuration says, else 503
-//	GET  /metrics      Istio's standard metrics, the sidecar's own and the process's, for Prometheus
-//	GET  /stats        the sidecar's own metrics
-//	GET  /config_dump  the configuration in force, as JSON
-//	GET  /clusters     the endpoints, their connections and their health, as JSON
-//	GET  /logging      the log level; POST /logging?level=debug sets it
+// question is one that Admin answers.
+type question struct {
+	method, path string
+	says         string // what the answer says
+	answer       http.HandlerFunc
+}
+
+// Admin answers questions about the server, for whoever may connect to where it is served: the index at / lists them.
 //
 // The level may be nil.
 func (s *Server) Admin(level *slog.LevelVar) http.Handler {
+	var questions []question
+	questions = []question{
+		{"GET", "/", "this index", func(w http.ResponseWriter, _ *http.Request) { writeIndex(w, questions) }},
+		{"GET", "/ready", "200 when it listens on what its configuration says, else 503", s.ServeReady},
+		{"GET", "/metrics", "Istio's standard metrics, the sidecar's own and the process's, for Prometheus", s.ServeMetrics},
+		{"GET", "/stats", "the sidecar's own metrics", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.appendStats(nil)) }},
+		{"GET", "/config_dump", "the configuration in force, as JSON, without private keys", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.dump()) }},
+		{"GET", "/clusters", "the endpoints, their connections and their health, as JSON", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clusters()) }},
+		{"GET", "/logging", "the log level", func(w http.ResponseWriter, _ *http.Request) { writeLevel(w, level) }},
+		{"POST", "/logging", "?level=debug, info, warn or error: sets the log level", func(w http.ResponseWriter, r *http.Request) { setLevel(w, r, level) }},
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", s.ServeReady)
-	mux.HandleFunc("GET /metrics", s.ServeMetrics)
-	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) { writeText(w, s.appendStats(nil)) })
-	mux.HandleFunc("GET /config_dump", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.dump()) })
-	mux.HandleFunc("GET /clusters", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.clusters()) })
-	mux.HandleFunc("GET /logging", func(w http.ResponseWriter, _ *http.Request) { writeLevel(w, level) })
-	mux.HandleFunc("POST /logging", func(w http.ResponseWriter, r *http.Request) { setLevel(w, r, level) })
+	for _, q := range questions {
+		pattern := q.method + " " + q.path
+		if q.path == "/" {
+			pattern += "{$}" // and not what nobody answers
+		}
+		mux.HandleFunc(pattern, q.answer)
+	}
 	return mux
+}
+
+func writeIndex(w http.ResponseWriter, questions []question) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, q := range questions {
+		fmt.Fprintf(w, "%-4s %-13s %s\n", q.method, q.path, q.says)
+	}
 }
 
 // ServeMetrics answers with Istio's standard metrics, the sidecar's own and the process's, for Prometheus.

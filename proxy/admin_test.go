@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,6 +51,16 @@ func TestAdmin(t *testing.T) {
 	require.Equal(t, slog.LevelDebug, level.Level())
 	code, _ = ask(http.MethodGet, "/nothing")
 	require.Equal(t, 404, code)
+	code, index := ask(http.MethodGet, "/")
+	require.Equal(t, 200, code)
+	lines := strings.Split(strings.TrimSpace(index), "\n")
+	require.Len(t, lines, 8)
+	for _, line := range lines {
+		words := strings.Fields(line)
+		require.Greater(t, len(words), 2, "what the answer says")
+		code, _ = ask(words[0], words[1]+"?level=info")
+		require.Equal(t, 200, code, line)
+	}
 
 	r.stop()
 	<-r.done

@@ -32,8 +32,8 @@ Usage:
 It serves what the control plane says until SIGTERM or SIGINT, finishes the requests in flight, and logs JSON to standard error. A second signal ends it at once.
 
 On one machine it reads one JSON document from descriptor N until its end: {"run": ID, "workload": {"name": ..., "instance": ..., ...}, "control": SOCKET, "token": T,
-"direct": SOCKET, "directToken": T, "admin": SOCKET, "edgeToken": T, "logLevel": "INFO", "drain": NANOSECONDS}. The admin socket answers GET /ready, /metrics, /stats, /config_dump,
-/clusters and /logging, and POST /logging?level=debug.
+"direct": SOCKET, "directToken": T, "admin": SOCKET, "edgeToken": T, "logLevel": "INFO", "drain": NANOSECONDS}. The admin socket answers GET / with what may be asked: /ready,
+/metrics, /stats, /config_dump, /clusters and /logging, and POST /logging?level=debug.
 
 ` + standaloneUsage + `
 ` + podUsage + `

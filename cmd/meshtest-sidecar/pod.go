@@ -115,7 +115,7 @@ func (p pod) sidecar(log *slog.Logger, level *slog.LevelVar) (*sidecar, error) {
 		name, address string
 		handler       http.Handler
 	}{
-		{"admin", adminAddress, guarded(s.server.Admin(level), s.allow)},
+		{"admin", adminAddress, guarded(s.server.Admin(level), s.allow, directToken)},
 		{"metrics", metricsAddress, metricsOf(s.server)},
 		{"readiness", readyAddress, readinessOf(s.server)},
 	} {

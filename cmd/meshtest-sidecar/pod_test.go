@@ -88,7 +88,7 @@ func TestCaptureFlags(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	h := guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), func(token string) bool { return token == "right" })
+	h := guarded(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), func(token string) bool { return token == "right" }, directToken)
 	for _, test := range []struct {
 		method, host, origin, authorization string
 		status                              int

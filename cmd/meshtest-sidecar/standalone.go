@@ -32,7 +32,8 @@ const standaloneUsage = `Alone, without a control plane, it serves what files sa
   --listen ADDRESS        where callers connect, HOST:PORT
   --host HOST[:PORT]      every request is for this host; without it for the only host or gateway of the rules, or else for the one that its authority names
   --gateway NAME[:PORT]   serve this gateway of the rules
-  --admin ADDRESS         where questions are answered: /ready, /metrics, /stats, /config_dump, /clusters, /logging; none without it
+  --admin ADDRESS         where questions are answered, on loopback: / lists them (/ready, /metrics, /stats, /config_dump, /clusters, /logging); none without it
+  --admin-token-file PATH file with the token (Authorization: Bearer TOKEN) of those who may change something there; nobody may without it
   --name NAME             of the workload, in metrics and evidence (standalone)
   --seed N                of every draw of chance (0)
   --zipkin URL            where spans are sent, http://HOST:PORT of a Zipkin collector; none without it
@@ -46,19 +47,20 @@ const standaloneUsage = `Alone, without a control plane, it serves what files sa
 
 // standalone is what the flags of a sidecar that runs alone say.
 type standalone struct {
-	files   []string
-	listen  string
-	host    string
-	gateway string
-	admin   string
-	name    string
-	seed    uint64
-	mode    telemetry.LogMode
-	drain   time.Duration
-	level   slog.Level
-	zipkin  string
-	share   float64
-	check   bool
+	files     []string
+	listen    string
+	host      string
+	gateway   string
+	admin     string
+	tokenFile string // of the admin
+	name      string
+	seed      uint64
+	mode      telemetry.LogMode
+	drain     time.Duration
+	level     slog.Level
+	zipkin    string
+	share     float64
+	check     bool
 }
 
 func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, err error) {
@@ -69,6 +71,7 @@ func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, 
 	flags.StringVar(&o.host, "host", "", "")
 	flags.StringVar(&o.gateway, "gateway", "", "")
 	flags.StringVar(&o.admin, "admin", "", "")
+	flags.StringVar(&o.tokenFile, "admin-token-file", "", "")
 	flags.StringVar(&o.name, "name", o.name, "")
 	flags.Uint64Var(&o.seed, "seed", 0, "")
 	flags.Func("access-log", "", one(&o.mode, telemetry.ParseLogMode))
@@ -87,6 +90,10 @@ func parseStandalone(args []string, stdout io.Writer) (o standalone, goOn bool, 
 		err = errors.New("--listen is missing")
 	case o.host != "" && o.gateway != "":
 		err = errors.New("--host and --gateway exclude each other")
+	case o.tokenFile != "" && o.admin == "":
+		err = errors.New("--admin-token-file is for --admin, which is missing")
+	case o.admin != "" && checkAdmin(o.admin) != nil:
+		err = checkAdmin(o.admin)
 	case o.drain < 0:
 		err = errors.New("--drain is less than nothing; such as 5s, or 0s to end all requests at once")
 	case !(o.share >= 0 && o.share <= 1): // NaN is neither
@@ -129,16 +136,19 @@ func serveStandalone(ctx context.Context, args []string, stdout, stderr io.Write
 	server := proxy.New(proxy.Options{
 		Workload: o.workload(), Log: log, Counters: counters, AccessLog: access, Spans: spans, TraceShare: o.traceShare(), Timeouts: proxy.Timeouts{Drain: o.drainTime()},
 	})
-	if err := server.Replace(first.snapshot, mesh.Generation{Epoch: 1, Counter: 1}); err != nil {
-		return fmt.Errorf("serving the rules: %w", err)
-	}
 	var sites []site
 	if o.admin != "" {
-		l, err := net.Listen("tcp", o.admin)
+		admin, err := o.adminSite(server.Admin(level))
 		if err != nil {
-			return fmt.Errorf("listening for questions: %w", err)
+			return err
 		}
-		sites = append(sites, site{"admin", l, guarded(server.Admin(level), func(string) bool { return true })})
+		sites = append(sites, admin)
+	}
+	if err := server.Replace(first.snapshot, mesh.Generation{Epoch: 1, Counter: 1}); err != nil {
+		for _, s := range sites {
+			err = errors.Join(err, s.listener.Close())
+		}
+		return fmt.Errorf("serving the rules: %w", err)
 	}
 	log.Info("serving", "rules", first.files, "listen", o.listen, "admin", o.admin, "version", version.String())
 	r := alone{standalone: o, server: server, access: access, spans: spans, counters: counters, sites: sites, log: log, memory: newMemory()}

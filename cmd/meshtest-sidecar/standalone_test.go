@@ -195,6 +195,8 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte(backends("  - rout: []\n    timeout: soon\n", "127.0.0.1:1")), 0o644))
 	broken := filepath.Join(t.TempDir(), "broken.yaml")
 	require.NoError(t, os.WriteFile(broken, []byte("a: 1\nb: {\n"), 0o644))
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	for _, test := range []struct {
 		args   []string
 		code   int
@@ -209,6 +211,15 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--host", "nobody"}, 2, "", []string{`no host "nobody"`, "backend.default.svc.cluster.local"}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "nobody"}, 2, "", []string{`no gateway "nobody"`}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "g", "--host", "h"}, 2, "", []string{"exclude each other"}},
+		{[]string{"-f", good, "--check", "--admin", "0.0.0.0:18009"}, 2, "", []string{"--admin 0.0.0.0:18009 is not on loopback: such as 127.0.0.1:15000"}},
+		{[]string{"-f", good, "--check", "--admin", ":18009"}, 2, "", []string{"is not on loopback"}},
+		{[]string{"-f", good, "--check", "--admin", "example.com:18009"}, 2, "", []string{"is not on loopback"}},
+		{[]string{"-f", good, "--check", "--admin", "18009"}, 2, "", []string{"missing port in address; it is HOST:PORT"}},
+		{[]string{"-f", good, "--check", "--admin", "[::1]:18009"}, 0, "the rules are good", nil},
+		{[]string{"-f", good, "--check", "--admin-token-file", good}, 2, "", []string{"--admin-token-file is for --admin"}},
+		{[]string{"-f", good, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--admin-token-file", good + "x"}, 1, "", []string{"reading the token of the admin", "no such file"}},
+		{[]string{"-f", good, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--admin-token-file", empty}, 1, "", []string{"it is empty"}},
+		{[]string{"-f", good, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--admin-token-file", good}, 1, "", []string{"a token is one word"}},
 		{[]string{"-f", good, "--listen", "nowhere:x"}, 1, "", []string{"unknown port"}},
 	} {
 		var stdout, stderr bytes.Buffer
@@ -219,6 +230,48 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 		require.Contains(t, stdout.String(), test.stdout)
 		for _, want := range test.stderr {
 			require.Contains(t, stderr.String(), want, test.args)
+		}
+	}
+}
+
+// Who can ask may not change anything for that: it takes the token that the sidecar was started with.
+func TestAloneAdminTakesATokenForWrites(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("secret\n"), 0o600))
+	rules := backends("  - route: [{destination: {host: backend}}]\n", "127.0.0.1:1")
+	for _, test := range []struct {
+		args  []string
+		token string
+		want  int
+		says  string
+	}{
+		{nil, "", 401, "this sidecar has none: it is started with --admin-token-file"},
+		{nil, "Bearer ", 401, "--admin-token-file"},
+		{nil, "Bearer secret", 401, "--admin-token-file"},
+		{[]string{"--admin-token-file", file}, "", 401, "the token of --admin-token-file"},
+		{[]string{"--admin-token-file", file}, "Bearer secret2", 401, "the token of --admin-token-file"},
+		{[]string{"--admin-token-file", file}, "Bearer secret", 200, "DEBUG"},
+	} {
+		a := newAlone(t, rules, test.args...)
+		req, err := http.NewRequest("POST", "http://"+a.admin+"/logging?level=debug", nil)
+		require.NoError(t, err)
+		if test.token != "" {
+			req.Header.Set("Authorization", test.token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, test.want, resp.StatusCode, test)
+		require.Contains(t, string(body), test.says)
+		status, level, err := ask(http.DefaultClient, "http://"+a.admin+"/logging", nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, status, "questions take none")
+		require.Equal(t, test.want == 200, level == "DEBUG\n", level)
+		if test.want == 401 {
+			require.Equal(t, "Bearer", resp.Header.Get("WWW-Authenticate"))
 		}
 	}
 }

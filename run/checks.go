@@ -66,8 +66,8 @@ func (c *conductor) checkEvidence() (string, bool) {
 		case m.gone:
 			gone++
 			continue
-		case m.joined > ended-settlingIn:
-			continue // it came too late to have told anything
+		case m.joined > max(ended-settlingIn, c.loadBegan):
+			continue // it came while load ran, too late to have told anything
 		}
 		if reason := m.source.gap(ended); reason != "" {
 			return reason, false

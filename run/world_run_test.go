@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,14 @@ func TestARunThatPromotes(t *testing.T) {
 				require.Equal(t, check.Verdict != "noData", check.Baseline != nil, "a baseline of 0 is one")
 			}
 		}
+	})
+}
+
+// Two seconds of load are enough for who was there before.
+func TestARunThatIsShort(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		o := w.perform(t.Context(), strings.Replace(smoke, "duration: 20s", "duration: 2s", 1))
+		require.Equal(t, Passed, o.Verdict, o.Reason)
 	})
 }
 

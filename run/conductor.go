@@ -128,6 +128,9 @@ func (c *conductor) perform(ctx context.Context) error {
 	acting, giveUp := context.WithCancelCause(ctx) // of what is asked of the environment meanwhile
 	defer giveUp(nil)
 	c.usage = c.mesh.Usage()
+	if err := c.armFirst(ctx); err != nil {
+		return err
+	}
 	c.loadBegan = c.rec.now()
 	if err := c.startLoads(loading); err != nil {
 		return err

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,6 +153,39 @@ func (c *conductor) heldAt(m *member, told wire.Holding) {
 			c.rec.record(lapsed)
 		}
 	}
+}
+
+// armFirst puts the faults in force that are there from the beginning, and waits until they are: a request before that would pass them by.
+func (c *conductor) armFirst(ctx context.Context) error {
+	for _, f := range c.faults {
+		if !f.Window.BySteps() && opens(f.Window, 0, 0) {
+			c.arm(f)
+		}
+	}
+	timeout := time.NewTimer(c.limit.Converge)
+	defer timeout.Stop()
+	defer c.Waiting("the faults that are there from the beginning")()
+	for c.arming() {
+		select {
+		case e := <-c.events:
+			e()
+		case <-timeout.C:
+			return nil // the self-checks say where they were not in force
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// arming reports whether an executor has not told yet that it holds a fault which is in force.
+func (c *conductor) arming() bool {
+	return slices.ContainsFunc(c.faults, func(f *faultRun) bool {
+		return f.armed && f.refused == nil && slices.ContainsFunc(c.holdersOf(f), func(m *member) bool {
+			_, told := f.accounts[m]
+			return !told
+		})
+	})
 }
 
 // moveFaults puts faults in force and ends them as their windows say.

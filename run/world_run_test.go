@@ -3,9 +3,11 @@ package run
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -85,6 +87,25 @@ func TestARunThatIsShort(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		o := w.perform(t.Context(), strings.Replace(smoke, "duration: 20s", "duration: 2s", 1))
 		require.Equal(t, Passed, o.Verdict, o.Reason)
+	})
+}
+
+// A fault that is there from the beginning is in force before the first request.
+func TestAFaultFromTheBeginning(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		var held []string
+		w.begins = func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, s := range w.of("frontend") {
+				held = slices.AppendSeq(held, maps.Keys(s.leases))
+			}
+		}
+		o := w.perform(t.Context(), smoke+"faults: [{name: always, from: frontend, to: backend, abort: {httpStatus: 503, percentage: 100}, at: request}]\n")
+		require.Equal(t, Passed, o.Verdict, o.Reason)
+		require.Equal(t, []string{"always"}, held)
+		faults := events[journal.Fault](t, o.states)
+		require.EqualValues(t, 2000, faults[len(faults)-1].Injected, "every request")
 	})
 }
 

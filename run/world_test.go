@@ -50,6 +50,7 @@ type world struct {
 	disrupt    func(env.Disruption) (hit []string, heal func(context.Context) error, err error) // nil: it cannot
 	runJob     func(objects []byte, log io.Writer) error                                        // nil: it runs none
 	prometheus Querier
+	begins     func()                  // called before the first request of the load
 	each       func(now time.Duration) // called ten times a second while load flows
 	ups, downs int
 	disrupted  []env.Disruption
@@ -216,6 +217,9 @@ func (w *world) Run(ctx context.Context, s load.Stream, sink func(load.Record)) 
 	result := &load.Result{Stream: s.Name, Start: time.Now()}
 	result.Statuses = map[int]uint64{}
 	owed := map[string]float64{}
+	if w.begins != nil {
+		w.begins()
+	}
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	for ctx.Err() == nil && (s.Duration == 0 || time.Since(result.Start) < s.Duration) {

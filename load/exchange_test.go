@@ -13,11 +13,11 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/internal/testport"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/load/loadtest"
@@ -102,7 +102,7 @@ func TestWhatIsSent(t *testing.T) {
 
 func TestConnectionsAreKept(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, strings.Repeat("x", 100_000)) })
 		dials := 0
 		s := ten(t)
@@ -225,7 +225,7 @@ func TestTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 					if tc.sent != "" {
 						w.Header().Set("Content-Length", "10")
@@ -260,7 +260,7 @@ func TestARequestIsSentOnce(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "OPTIONS"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { // whether a connection is kept is also a matter of time, which net/http gives its writer
+			testbubble.Test(t, func(t *testing.T) { // whether a connection is kept is also a matter of time, which net/http gives its writer
 				var mu sync.Mutex
 				seen := map[string]int{}
 				s := ten(t)
@@ -313,7 +313,7 @@ func (d *dying) Write(b []byte) (int, error) {
 func TestAStaleConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ method, body string }{{"GET", ""}, {"POST", ""}, {"POST", "hello"}} {
-		synctest.Test(t, func(t *testing.T) {
+		testbubble.Test(t, func(t *testing.T) {
 			seen := map[string]int{}
 			var mu sync.Mutex
 			server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -341,7 +341,7 @@ func TestAStaleConnectionIsReplaced(t *testing.T) {
 // When the server is gone, the replacement fails, once.
 func TestAStaleConnectionIsNotReplacedForever(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(http.ResponseWriter, *http.Request) {})
 		dials := 0
 		s := ten(t)
@@ -396,7 +396,7 @@ func TestDialTo(t *testing.T) {
 func TestNoProxyFromTheEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(http.ResponseWriter, *http.Request) {})
 		s := ten(t)
 		s.URL = "http://shop.example"

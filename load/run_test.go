@@ -6,12 +6,12 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/load"
 )
 
@@ -35,7 +35,7 @@ func TestEveryHitIsSentWhenItIsDue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				server := serve(t, func(http.ResponseWriter, *http.Request) { time.Sleep(5 * time.Millisecond) })
 				sink, records := collect()
 				got, err := load.Run(t.Context(), load.Stream{
@@ -70,7 +70,7 @@ func TestAStallIsSeenFromTheSchedule(t *testing.T) {
 	for name, places := range map[string]int{"open": 1000, "all places taken": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				start := time.Now()
 				server := serve(t, func(http.ResponseWriter, *http.Request) {
 					if at := time.Since(start); at >= time.Second && at < 2*time.Second {
@@ -107,7 +107,7 @@ func TestAStallIsSeenFromTheSchedule(t *testing.T) {
 
 func TestTheGraceEnds(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		sink, records := collect()
 		got, err := load.Run(t.Context(), load.Stream{
@@ -143,7 +143,7 @@ func TestStoppedEarly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				server := serve(t, func(http.ResponseWriter, *http.Request) { time.Sleep(50 * time.Millisecond) })
 				ctx, cancel := context.WithTimeout(t.Context(), tc.stop)
 				defer cancel()
@@ -166,7 +166,7 @@ func TestStoppedEarly(t *testing.T) {
 // behind, and catches up.
 func TestStoppedWhileBehind(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		server := serve(t, func(http.ResponseWriter, *http.Request) {
 			if at := time.Since(start); at < 2*time.Second {
@@ -187,7 +187,7 @@ func TestStoppedWhileBehind(t *testing.T) {
 
 func TestASecondStopAfterTheGraceIsHarmless(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		server := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
 		defer close(release)
@@ -206,7 +206,7 @@ func TestTheScheduleMayEndBeforeTheDuration(t *testing.T) {
 	down, err := load.Ramp(100, 0, 2*time.Second)
 	require.NoError(t, err)
 	for _, duration := range []time.Duration{0, time.Minute} {
-		synctest.Test(t, func(t *testing.T) {
+		testbubble.Test(t, func(t *testing.T) {
 			server := serve(t, func(http.ResponseWriter, *http.Request) {})
 			got, err := load.Run(t.Context(), load.Stream{Name: "users", URL: "http://shop", Pacer: down, Duration: duration, Dial: server.dial}, nil)
 			require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestTheScheduleMayEndBeforeTheDuration(t *testing.T) {
 // A sink that does not take anything holds up neither the requests nor the counts.
 func TestASlowSink(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(http.ResponseWriter, *http.Request) {})
 		const queue = 10
 		seen := 0
@@ -241,7 +241,7 @@ func TestASlowSink(t *testing.T) {
 
 func TestRunTwice(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		server := serve(t, func(http.ResponseWriter, *http.Request) {})
 		stream := load.Stream{Name: "users", URL: "http://shop", Pacer: constant(t, 100), Duration: time.Second, Dial: server.dial}
 		for range 2 {

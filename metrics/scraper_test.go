@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +20,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +46,7 @@ const counter = "# TYPE hits counter\n"
 func scraped(t *testing.T, lasts time.Duration, p ...string) (values map[string][]Point, health Health) {
 	t.Helper()
 	values = map[string][]Point{}
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		start := time.Now().UnixMilli()
 		s := NewScraper(NewStore(Bounds{}))
 		loops, err := s.loops([]Target{{URL: "http://x/metrics", Labels: map[string]string{"app": "a"}}})

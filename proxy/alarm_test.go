@@ -3,11 +3,11 @@ package proxy
 import (
 	"net"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/proxy/socket"
 )
 
@@ -28,7 +28,7 @@ func newAlarm() (*alarm, *bell) {
 
 func TestAlarmRingsAtTheDeadline(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, b := newAlarm()
 		defer a.stop()
 		a.enter(waiting, 50*time.Millisecond, nil, b, nil)
@@ -43,7 +43,7 @@ func TestAlarmRingsAtTheDeadline(t *testing.T) {
 
 func TestAlarmMovesItsTimerOnlyForward(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, b := newAlarm()
 		defer a.stop()
 		const timeout = time.Second
@@ -62,7 +62,7 @@ func TestAlarmMovesItsTimerOnlyForward(t *testing.T) {
 
 func TestAlarmWithAnEarlierDeadline(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, b := newAlarm()
 		defer a.stop()
 		a.enter(idling, time.Hour, nil, b, nil)
@@ -76,7 +76,7 @@ func TestAlarmWithAnEarlierDeadline(t *testing.T) {
 
 func TestAlarmShutdownLasts(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, b := newAlarm()
 		defer a.stop()
 		a.enter(waiting, 0, nil, b, nil)
@@ -93,7 +93,7 @@ func TestAlarmShutdownLasts(t *testing.T) {
 
 func TestAlarmThatHasStoppedRingsNoMore(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, b := newAlarm()
 		a.enter(waiting, time.Millisecond, nil, b, nil)
 		a.stop()

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +17,7 @@ import (
 
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/env"
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/journal"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/load/agent"
@@ -56,7 +56,7 @@ faults:
 // in runs a test in a bubble of its own time.
 func in(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
+	testbubble.Test(t, func(t *testing.T) { test(t, newWorld(t)) })
 }
 
 func TestARunThatPromotes(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -25,7 +26,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				heap, releases := uint64(0), 0
 				m := newMemory()
@@ -48,7 +49,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 // While the configuration goes on changing, nothing is given back.
 func TestMemoryIsGivenBackWhenItIsQuiet(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		begin := time.Now()
 		var released []time.Duration
@@ -74,7 +75,7 @@ func TestMemoryIsGivenBackWhenItIsQuiet(t *testing.T) {
 // What traffic needed is given back without a change, but ever more rarely when it is needed again each time.
 func TestMemoryOfTrafficIsGivenBack(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		begin := time.Now()
 		just := false // given back; at the next look, it is needed again

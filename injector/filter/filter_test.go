@@ -12,6 +12,7 @@ import (
 
 	"meshtest.dev/meshtest/control/wire"
 	"meshtest.dev/meshtest/injector/filter"
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/proxy"
 	"meshtest.dev/meshtest/proxy/http1"
@@ -221,7 +222,7 @@ func TestACountGoesOnWhenTheFaultChanges(t *testing.T) {
 // TestKilledHolder: nobody renews, and at its deadline the fault ends by itself, whatever is being delayed.
 func TestKilledHolder(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		h := &holder{Filter: filter.New("a", func() time.Duration { return time.Since(start) })}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -250,7 +251,7 @@ func TestKilledHolder(t *testing.T) {
 // TestSleepingMachine: the timer stands still, the boot-time clock does not, and the filter looks at the clock often enough.
 func TestSleepingMachine(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var slept time.Duration
 		var mu sync.Mutex

@@ -25,6 +25,7 @@ var mayImport = []rule{
 	{"internal/law", nil},
 	{"internal/term", nil},
 	{"internal/testbin", nil},
+	{"internal/testbubble", nil},
 	{"internal/testport", nil},
 	{"internal/testprom", []string{"internal/testport"}},
 	{"internal/oci", nil},
@@ -46,7 +47,7 @@ var mayImport = []rule{
 	{"proxy/...", []string{"mesh", "internal/hist", "proxy/..."}},
 	{"injector", []string{"mesh"}},
 	{"injector/filter", []string{"mesh", "injector", "proxy/..."}},
-	{"load/...", []string{"internal/hist", "load/..."}},
+	{"load/...", []string{"internal/hist", "internal/testbubble", "load/..."}},
 	{"metrics/...", []string{"internal/hist", "metrics/..."}},
 
 	{"analyzer/sequential", []string{"internal/hist"}},

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/load/loadtest"
 )
@@ -111,7 +111,7 @@ func TestASlowNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				var first time.Time
 				way, _ := stand(t, loadtest.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					if r.Header.Get("X-Request-Id") == "users-0" {
@@ -138,7 +138,7 @@ func TestASlowNetwork(t *testing.T) {
 // A way that is too thin for all records loses some of them, and says how many; neither the load nor the result suffers.
 func TestAThinNetwork(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		way, _ := stand(t, loadtest.Serve(t, new(shop)))
 		way = through(way, func(c *badConn) { c.perByte = 4 * time.Millisecond })
 		s := users(t, 10*time.Second)
@@ -168,7 +168,7 @@ func TestTheConnectionEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				var shop shop
 				way, stop := stand(t, loadtest.Serve(t, &shop))
 				conns := make(chan *badConn, 1)
@@ -197,7 +197,7 @@ func TestTheConnectionEnds(t *testing.T) {
 // Nothing that is under way or overdue outlives the driver, however patient the stream is.
 func TestNothingIsLeftBehind(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		open := make(chan struct{}, 1000)
 		ended := make(chan time.Time, 1000)
 		way, _ := stand(t, loadtest.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -229,7 +229,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 func TestStoppedOnTheWay(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{1, 50 * time.Millisecond, 500 * time.Millisecond, 1850 * time.Millisecond} {
-		synctest.Test(t, func(t *testing.T) {
+		testbubble.Test(t, func(t *testing.T) {
 			var shop shop
 			way, _ := stand(t, loadtest.Serve(t, &shop))
 			way = through(way, func(c *badConn) { c.up, c.down = 100*time.Millisecond, 100*time.Millisecond })
@@ -245,7 +245,7 @@ func TestStoppedOnTheWay(t *testing.T) {
 
 func TestTheAgentIsNotThere(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		nowhere := func(context.Context) (net.Conn, error) { return nil, net.ErrClosed }
 		_, err := Client{Dial: nowhere, Token: secret}.Run(t.Context(), users(t, 0), nil)
 		require.ErrorIs(t, err, net.ErrClosed)
@@ -308,7 +308,7 @@ func (c *halfConn) Close() error {
 // A driver that hangs up while something is written to it does not keep its load, nor the agent, waiting.
 func TestADriverThatDoesNotListen(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		start, err := users(t, 0).MarshalJSON()
 		require.NoError(t, err)
 		began := time.Now()

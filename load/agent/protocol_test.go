@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/load"
 	"meshtest.dev/meshtest/load/loadtest"
 )
@@ -80,7 +81,7 @@ func TestWhoIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				var shop shop
 				way, _ := stand(t, loadtest.Serve(t, &shop))
 				answers, took := say(t, way, tc.text)
@@ -95,7 +96,7 @@ func TestWhoIsRefused(t *testing.T) {
 // Somebody who never ends his greeting is shown out, though he is never silent.
 func TestAnEndlessGreeting(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		way, _ := stand(t, nil)
 		conn, err := way(t.Context())
 		require.NoError(t, err)
@@ -117,7 +118,7 @@ func TestAnEndlessGreeting(t *testing.T) {
 // A driver that says what it should not is gone, and so is its load.
 func TestADriverThatTalks(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		var shop shop
 		way, _ := stand(t, loadtest.Serve(t, &shop))
 		start, err := users(t, 0).MarshalJSON()
@@ -132,7 +133,7 @@ func TestADriverThatTalks(t *testing.T) {
 
 func TestTheClientIsRefused(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		way, _ := stand(t, nil)
 		_, err := Client{Dial: way, Token: "another"}.Run(t.Context(), users(t, 0), nil)
 		require.ErrorIs(t, err, ErrToken)
@@ -197,7 +198,7 @@ func TestImpostors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				var impostor sync.WaitGroup
 				defer impostor.Wait()
 				way := func(context.Context) (net.Conn, error) {
@@ -269,7 +270,7 @@ func TestServeEndsWithItsListener(t *testing.T) {
 
 func TestTooManyConversations(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		way, _ := stand(t, nil)
 		for range maxConversations {
 			conn, err := way(t.Context())
@@ -289,7 +290,7 @@ func TestTooManyConversations(t *testing.T) {
 // Neither the token nor what is sent gets into the log.
 func TestTheLogIsDiscreet(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		l := loadtest.NewListener()
 		ctx, cancel := context.WithCancel(t.Context())

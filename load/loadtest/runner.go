@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/load"
 )
 
@@ -37,7 +37,7 @@ func Runs(t *testing.T, within time.Duration, make func(t *testing.T, dial load.
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				check(t, bench{within: within, make: func(h http.HandlerFunc) Runner { return make(t, Serve(t, h)) }})
 			})
 		})

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/proxy/socket"
 )
 
@@ -76,7 +77,7 @@ func (p *peer) data(id uint32) (payload []byte, ended bool) {
 // Windows of the stream and of the connection are kept, whatever the upstream makes of them in the midst of a body; all of the body arrives.
 func TestClientKeepsWindows(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		h := newHostile(t, ClientOptions{}, window(10))
 		body := strings.Repeat("0123456789", 10_000)
 		_, written := h.request(aPost + body)
@@ -110,7 +111,7 @@ func TestClientKeepsWindows(t *testing.T) {
 // A GOAWAY refuses what the upstream has not processed, and that can be sent elsewhere; what it has goes on, and the connection ends behind it.
 func TestClientObeysGoAway(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		h := newHostile(t, ClientOptions{})
 		first, _ := h.request(aGet)
 		second, _ := h.request(aGet)
@@ -140,7 +141,7 @@ func TestClientObeysGoAway(t *testing.T) {
 // A stream that the upstream resets fails alone, and says whether its request was processed.
 func TestClientTellsResets(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		h := newHostile(t, ClientOptions{})
 		for n, code := range []http2.ErrCode{http2.ErrCodeRefusedStream, http2.ErrCodeInternal, http2.ErrCodeNo} {
 			st, _ := h.request(aGet)
@@ -161,7 +162,7 @@ func TestClientTellsResets(t *testing.T) {
 // The upstream's limits hold from when they come.
 func TestClientObeysSettings(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		h := newHostile(t, ClientOptions{}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
 		first, _ := h.request("GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n")
 		h.request("GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n")
@@ -236,7 +237,7 @@ func TestClientRefusesAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				h := newHostile(t, ClientOptions{})
 				bad, _ := h.request(aGet)
 				good, _ := h.request(aGet)
@@ -305,7 +306,7 @@ func TestClientLeavesUpstreams(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				h := newHostile(t, ClientOptions{})
 				st, _ := h.request(aGet)
 				x.send(h.peer)
@@ -326,7 +327,7 @@ func TestClientLeavesUpstreams(t *testing.T) {
 // An upstream that is silent is asked whether it is there, and left when it does not say so.
 func TestClientAsksSilentUpstreams(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		began := time.Now()
 		h := newHostile(t, ClientOptions{Ping: 5 * time.Second, PingTimeout: time.Second})
 		ping := func() frame {
@@ -348,7 +349,7 @@ func TestClientWithStalledUpstreams(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		t.Run(fmt.Sprint(all), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				size := uint32(10)
 				if all {
 					size = 1 << 20

@@ -2,11 +2,11 @@ package http2
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/proxy/socket"
 )
 
@@ -23,7 +23,7 @@ func TestFloods(t *testing.T) {
 	for _, x := range attacks {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				a := newAttacked(t, false, ServerOptions{Serve: x.serve})
 				a.greet()
 				n := 0

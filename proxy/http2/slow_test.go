@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 // lengthy answers whole requests with 256 KiB.
@@ -136,7 +138,7 @@ func TestSlowPeers(t *testing.T) {
 	for _, x := range slow {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				began := time.Now()
 				a := newAttacked(t, x.deaf, ServerOptions{Serve: lengthy, Header: header, Settings: settings, Stall: stall, Patience: patience, Idle: idle})
 				attacked := make(chan struct{})
@@ -163,7 +165,7 @@ func TestSlowPeers(t *testing.T) {
 // A stream that gets no window while others get some is reset alone.
 func TestOneStalledStream(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a := newAttacked(t, false, ServerOptions{Serve: lengthy, Stall: stall})
 		a.greet(window(0))
 		a.ask(1, "GET", true)
@@ -187,7 +189,7 @@ func TestOneStalledStream(t *testing.T) {
 // A connection that has carried as many requests as it may ends in good order, and nobody is refused.
 func TestEnoughRequests(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a := newAttacked(t, false, ServerOptions{Serve: answering(func(exchange) string { return plain("hello") }).Serve, MaxRequests: 3})
 		a.greet()
 		for n := range 3 {

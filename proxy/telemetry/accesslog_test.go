@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -66,7 +67,7 @@ func TestAccessLogLines(t *testing.T) {
 
 func TestAccessLogIsWritten(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		counters := &Counters{}
 		log := NewAccessLog(AccessLogOptions{Mode: LogComplete, Counters: counters})
 		var out bytes.Buffer

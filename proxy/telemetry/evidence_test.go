@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshtest.dev/meshtest/internal/hist"
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -30,7 +31,7 @@ func pass(d time.Duration) { <-time.After(d) }
 // told runs an evidence in a bubble of its own time and gives the test a way to wait for the next block.
 func told(t *testing.T, o EvidenceOptions, test func(e *Evidence, next func() mesh.EvidenceBlock)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		o.Instance = "web-v1-1"
 		e := NewEvidence(o)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -237,7 +238,7 @@ func TestIdleMemoryIsGivenBack(t *testing.T) {
 
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		e := NewEvidence(EvidenceOptions{Replay: 5 * time.Second})
 		ctx, cancel := context.WithCancel(t.Context())
 		go e.Run(ctx)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -81,7 +82,7 @@ var tcpCheck = mesh.HealthCheck{TCP: true, Interval: 10 * time.Second, Timeout: 
 
 // checked runs a test with pools of a town, where time passes as the test says.
 func checked(t *testing.T, do func(t *testing.T, ps *Pools, w *town)) {
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		w := &town{down: map[string]bool{}, asked: map[string][]time.Duration{}, since: time.Now()}
 		ps := NewPools(Options{Dial: w.dial, Chance: func() mesh.Draw { return 0 }})
 		defer ps.Close()
@@ -318,7 +319,7 @@ func TestWarmupBeginsWithTheGoodAnswer(t *testing.T) {
 }
 
 func TestJitterSpreadsChecks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		w := &town{down: map[string]bool{}, asked: map[string][]time.Duration{}, since: time.Now()}
 		ps := NewPools(Options{Dial: w.dial, Chance: func() mesh.Draw { return 1 << 63 }})
 		defer ps.Close()
@@ -330,7 +331,7 @@ func TestJitterSpreadsChecks(t *testing.T) {
 
 // An endpoint that does not answer is failed when the time for it is up.
 func TestChecksTimeOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		ps := NewPools(Options{Dial: func(ctx context.Context, _ string) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()

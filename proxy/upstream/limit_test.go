@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 )
 
@@ -74,7 +75,7 @@ func seek(ctx context.Context, g *Group, endpoint int, w Want) *seeker {
 // bubble runs a test on pipes, in a time of its own.
 func bubble(t *testing.T, test func(t *testing.T, ps *Pools, l *lines)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		l := &lines{}
 		ps := NewPools(Options{Dial: l.dial, IdleTimeout: time.Hour})
 		test(t, ps, l)

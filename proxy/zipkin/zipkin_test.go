@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/metrics/traces"
 	"meshtest.dev/meshtest/proxy/telemetry"
 	"meshtest.dev/meshtest/proxy/zipkin"
@@ -136,7 +137,7 @@ func TestWhatIsNoSpanIsCounted(t *testing.T) {
 
 func TestBatches(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		sizes := make(chan int, 100)
 		pipe := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			text, err := io.ReadAll(r.Body)
@@ -182,7 +183,7 @@ func TestBatches(t *testing.T) {
 
 func TestNobodyWaitsForTheCollector(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		pipe := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			select {

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic/fake"
 	testing_ "k8s.io/client-go/testing"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 var configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
@@ -69,7 +71,7 @@ func TestDeletionIsInReverseAndOnceOnly(t *testing.T) {
 
 func TestDeletionWaits(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		held := object("ConfigMap", "shop", "a")
 		held.SetFinalizers([]string{"example.com/keep"})
 		a, d := applierOf(held)
@@ -85,7 +87,7 @@ func TestDeletionWaits(t *testing.T) {
 
 func TestDeletionThatDoesNotEndSaysWhy(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		held := object("ConfigMap", "shop", "a")
 		held.SetFinalizers([]string{"example.com/keep"})
 		a, d := applierOf(held)

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	testing_ "k8s.io/client-go/testing"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 const shop = "shop"
@@ -107,7 +109,7 @@ func TestARolloutThatNeverEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				event := &corev1.Event{
 					ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: shop}, InvolvedObject: corev1.ObjectReference{Name: "web-1"}, Type: corev1.EventTypeWarning, Reason: "Bad", Message: "it is bad ",
 				}
@@ -132,7 +134,7 @@ func TestARolloutThatNeverEnds(t *testing.T) {
 
 func TestARolloutEnds(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(deployment(1, 2))
 		done := make(chan error, 1)
 		go func() { done <- (&Applier{client: client}).Rollout(t.Context(), shop, "web") }()
@@ -147,7 +149,7 @@ func TestARolloutEnds(t *testing.T) {
 
 func TestARolloutThatTakesTooLong(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		_, err := rollout(t, time.Minute, deployment(1, 2))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "waiting for web, of which 1 of 2 pods are ready")
@@ -156,7 +158,7 @@ func TestARolloutThatTakesTooLong(t *testing.T) {
 
 func TestARolloutOfNothing(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		took, err := rollout(t, time.Minute)
 		require.True(t, apierrors.IsNotFound(err))
 		require.Zero(t, took)
@@ -168,7 +170,7 @@ func TestAnAPIServerThatIsAway(t *testing.T) {
 	for name, comesBack := range map[string]bool{"for a while": true, "for good": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				client := fake.NewClientset(deployment(2, 2))
 				began := time.Now()
 				client.PrependReactor("get", "deployments", func(testing_.Action) (bool, runtime.Object, error) {
@@ -214,7 +216,7 @@ func TestJobs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				err := (&Applier{client: fake.NewClientset(c.objects...)}).JobDone(t.Context(), shop, "web")
 				if c.want == "" {
 					require.NoError(t, err)
@@ -240,7 +242,7 @@ func TestPods(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				err := (&Applier{client: fake.NewClientset(podOf(c.status))}).PodReady(t.Context(), shop, "web-1")
 				if c.want == "" {
 					require.NoError(t, err)

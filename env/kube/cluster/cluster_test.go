@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +19,8 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	kinderrors "sigs.k8s.io/kind/pkg/errors"
 	"sigs.k8s.io/kind/pkg/exec"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 func TestKindsErrorsSayWhatCanBeDone(t *testing.T) {
@@ -216,7 +217,7 @@ func TestNeverReady(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			testbubble.Test(t, func(t *testing.T) {
 				client := fake.NewClientset()
 				for _, n := range c.nodes {
 					require.NoError(t, client.Tracker().Add(n))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -15,6 +14,7 @@ import (
 	"meshtest.dev/meshtest/control"
 	"meshtest.dev/meshtest/env/kube/discovery/apitest"
 	"meshtest.dev/meshtest/env/kube/names"
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 // candidate is one control plane in an election, on a connection of its own to the API server.
@@ -63,7 +63,7 @@ func stay(term context.Context) error { <-term.Done(); return nil }
 
 func TestTheLeadPassesOn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, s := newAPI(newLease()), &stood{t: t}
 		first := s.candidate(a, "first", stay)
 		<-first.leading
@@ -94,7 +94,7 @@ func TestTheLeadPassesOn(t *testing.T) {
 
 func TestWhoLeadsMayFailOrBeReplaced(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, s := newAPI(newLease()), &stood{t: t}
 		terms := 0
 		c := s.candidate(a, "first", func(term context.Context) error {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"meshtest.dev/meshtest/env/kube/discovery/apitest"
+	"meshtest.dev/meshtest/internal/testbubble"
 	"meshtest.dev/meshtest/mesh"
 	"meshtest.dev/meshtest/mesh/gatewayapi"
 )
@@ -145,7 +146,7 @@ func TestGatewayAPIKinds(t *testing.T) {
 // The Gateway API's kinds are followed from the beginning where the API server has them, and so are the labels of namespaces.
 func TestTheGatewayAPIIsFollowed(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a := newAPI(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: real, Labels: map[string]string{"team": "shop"}}})
 		has := kinds{gatewayAPI + "/v1": {"HTTPRoute"}}
 		resource := schema.GroupVersionResource{Group: gatewayAPI, Version: "v1", Resource: "httproutes"}

@@ -20,6 +20,7 @@ import (
 
 	"meshtest.dev/meshtest/env/kube/discovery/apitest"
 	"meshtest.dev/meshtest/env/kube/names"
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 func TestIstioKinds(t *testing.T) {
@@ -113,7 +114,7 @@ func (c *catalogue) ServerResourcesForGroupVersion(version string) (*metav1.APIR
 // TestKindsThatComeLater: definitions that are installed while a mesh runs, or become known one after the other, are not overlooked.
 func TestKindsThatComeLater(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		a, api := newAPI(), &catalogue{}
 		has := func(version string, kinds ...string) {
 			l := &metav1.APIResourceList{GroupVersion: "networking.istio.io/" + version}

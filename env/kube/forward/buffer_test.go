@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/internal/testbubble"
 )
 
 func TestABufferKeepsWhatWasWrittenBeforeTheEnd(t *testing.T) {
@@ -27,7 +29,7 @@ func TestABufferKeepsWhatWasWrittenBeforeTheEnd(t *testing.T) {
 }
 
 func TestABufferIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		b := newBuffer()
 		done := make(chan int)
 		go func() {
@@ -43,7 +45,7 @@ func TestABufferIsBounded(t *testing.T) {
 }
 
 func TestDeadlinesOfABuffer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	testbubble.Test(t, func(t *testing.T) {
 		b := newBuffer()
 		start := time.Now()
 		require.NoError(t, b.set(&b.read, start.Add(time.Hour)))

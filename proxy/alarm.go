@@ -47,6 +47,7 @@ const (
 	callerGone          // the caller closed the connection
 	shuttingDown        // the server closes all
 	linkedFailure       // the other direction of the same stream failed
+	overlooked          // something lies there of which nobody told: the wait has to begin anew, with a read
 )
 
 // lookInterval is how often a connection whose goroutine waits for something else is looked at.
@@ -205,8 +206,12 @@ func (a *alarm) ring() {
 		return
 	}
 	if a.caller != nil && now >= a.nextLook {
-		if a.caller.Look() == socket.Gone {
+		switch presence := a.caller.Look(); {
+		case presence == socket.Gone:
 			a.fire(callerGone)
+			return
+		case presence == socket.Ready && a.phase == idling:
+			a.fire(overlooked)
 			return
 		}
 		if a.nextLook = now + lookInterval; a.phase == idling {

@@ -123,18 +123,22 @@ func (c *conn) carryHTTP() {
 
 // await waits for requests, and carries those that arrive whole. It reports true when it has left one to carry on with that needs more of the caller, or was the last; false when there will be none.
 func (c *conn) await() bool {
-	c.idle()
-	err := c.sock.Each(c.takes)
-	if err == nil {
-		return true
+	for {
+		c.idle()
+		if c.sock.Each(c.takes) == nil {
+			return true
+		}
+		switch c.settle() {
+		case overlooked:
+			continue
+		case idling:
+			c.srv.count.closed.with(reasonIdle).Inc()
+		}
+		return false
 	}
-	if c.settle() == idling {
-		c.srv.count.closed.with(reasonIdle).Inc()
-	}
-	return false
 }
 
-// idle begins the time between requests. The caller is looked at once: if he closed his side right behind a request, nobody has told.
+// idle begins the time between requests. The caller is looked at once: if he closed his side right behind a request, nobody has told, nor of what he sent behind an urgent byte, where a read stops.
 func (c *conn) idle() {
 	c.alarm.enter(idling, c.quiet+c.srv.opts.Timeouts.Idle, c.sock, c.sock, nil)
 }

@@ -113,8 +113,8 @@ func (c *Conn) ReadLent() (b *Buffer, n int, err error) {
 // Each waits without a buffer, borrows one when there is something to read, and hands it to take: n bytes at its front, n > 0. So it goes on until take reports false: then Each returns nil. Otherwise it
 // returns the error of reading.
 //
-// Between two calls of take the kernel is not asked whether something has come meanwhile, because it tells of that by itself as long as the wait is one. An end of the stream that came together with what
-// was read before is all that it does not tell of again: a Look shows it. Within take the connection may be written to, looked at and interrupted. It must not be read from there, nor closed, since a
+// Between two calls of take the kernel is not asked whether something has come meanwhile, because it tells of that by itself as long as the wait is one. What it does not tell of again is an end of the stream that came
+// together with what was read before, and what lies behind an urgent byte, where a read stops: a Look shows both. Within take the connection may be written to, looked at and interrupted. It must not be read from there, nor closed, since a
 // Close, from wherever it comes, returns when no read is in progress.
 func (c *Conn) Each(take func(b *Buffer, n int) (again bool)) error {
 	if c.secure != nil || c.raw == nil {

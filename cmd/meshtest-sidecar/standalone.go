@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -11,14 +10,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"meshtest.dev/meshtest/internal/version"
 	"meshtest.dev/meshtest/mesh"
-	"meshtest.dev/meshtest/mesh/gatewayapi"
-	"meshtest.dev/meshtest/mesh/istio"
 	"meshtest.dev/meshtest/mesh/rules"
 	"meshtest.dev/meshtest/proxy"
 	"meshtest.dev/meshtest/proxy/telemetry"
@@ -31,7 +27,7 @@ const standaloneUsage = `Alone, without a control plane, it serves what files sa
                           Secret; again for more. They are read again when they change; what is wrong is logged, and the last good ones stay in force
   --listen ADDRESS        where callers connect, HOST:PORT
   --host HOST[:PORT]      every request is for this host; without it for the only host or gateway of the rules, or else for the one that its authority names
-  --gateway NAME[:PORT]   serve this gateway of the rules
+  --gateway NAME[:PORT]   serve this gateway of the rules; NAMESPACE/NAME of another namespace than default
   --admin ADDRESS         where questions are answered, on loopback: / lists them (/ready, /metrics, /stats, /config_dump, /clusters, /logging); none without it
   --admin-token-file PATH file with the token (Authorization: Bearer TOKEN) of those who may change something there; nobody may without it
   --name NAME             of the workload, in metrics and evidence (standalone)
@@ -274,7 +270,7 @@ func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
 	if o.check && o.host == "" && o.gateway == "" {
 		return in, nil
 	}
-	host, port, err := o.serves(c)
+	host, port, err := c.Serves(o.wanted())
 	switch {
 	case err != nil:
 		return nil, err
@@ -287,56 +283,15 @@ func (o standalone) inbound(c *rules.Compiled) (*mesh.Inbound, error) {
 	return in, nil
 }
 
-// serves is the host and port that every request is for; empty when its authority says it.
-func (o standalone) serves(c *rules.Compiled) (string, mesh.Port, error) {
-	name, number := cutPort(o.host + o.gateway)
-	var host string
-	var hosts []string
-	for h := range c.Snapshot.Services {
-		if !slices.Contains(c.Gateways, h) {
-			hosts = append(hosts, h)
-		}
+// wanted is what the flags say about the host that every request is for.
+func (o standalone) wanted() rules.Wanted {
+	w := rules.Wanted{Likely: []int{portOf(o.listen)}}
+	w.Host, w.Port = cutPort(o.host)
+	if o.gateway != "" {
+		w.Gateway, w.Port = cutPort(o.gateway)
 	}
-	slices.Sort(hosts)
-	switch {
-	case o.gateway != "":
-		for _, h := range []string{istio.GatewayHost(name, mesh.DefaultNamespace), gatewayapi.GatewayHost(name, mesh.DefaultNamespace)} {
-			if c.Snapshot.Services[h] != nil {
-				host = h
-			}
-		}
-		if host == "" {
-			return "", mesh.Port{}, fmt.Errorf("the rules have no gateway %q: %s", name, listed(c.Gateways))
-		}
-	case o.host != "":
-		if host = mesh.Resolve(name, mesh.DefaultNamespace); c.Snapshot.Services[host] == nil {
-			return "", mesh.Port{}, fmt.Errorf("the rules have no host %q: %s", name, listed(hosts))
-		}
-	case len(c.Gateways) == 1:
-		host = c.Gateways[0]
-	case len(hosts) == 1 && len(c.Gateways) == 0:
-		host = hosts[0]
-	default:
-		return "", mesh.Port{}, nil
-	}
-	ports := c.Snapshot.Services[host].Ports
-	if number == 0 && len(ports) > 1 {
-		number = portOf(o.listen)
-	}
-	for _, p := range ports {
-		if p.Number == number || number == 0 {
-			return host, p, nil
-		}
-	}
-	var numbers []string
-	for _, p := range ports {
-		numbers = append(numbers, strconv.Itoa(p.Number))
-	}
-	return "", mesh.Port{}, fmt.Errorf("%s has no port %d: name one of %s behind a colon", host, number, strings.Join(numbers, ", "))
+	return w
 }
-
-// listed is what there is instead of what was asked for.
-func listed(names []string) string { return cmp.Or(strings.Join(names, ", "), "they have none") }
 
 func cutPort(text string) (name string, port int) {
 	host, number, err := net.SplitHostPort(text)

@@ -208,7 +208,7 @@ func TestAloneRefusesWhatItCannotServe(t *testing.T) {
 		{[]string{"-f", bad, "--listen", "127.0.0.1:0"}, 2, "", []string{"bad.yaml:"}},
 		{[]string{"-f", good + "x", "--check"}, 2, "", []string{"good.yamlx: MT1001 cannot be read: no such file"}},
 		{[]string{"-f", broken, "--check"}, 2, "", []string{"broken.yaml:2:1: MT1006 not valid YAML: "}},
-		{[]string{"-f", good, "--listen", testport.Loopback(t), "--host", "nobody"}, 2, "", []string{`no host "nobody"`, "backend.default.svc.cluster.local"}},
+		{[]string{"-f", good, "--listen", testport.Loopback(t), "--host", "nobody"}, 2, "", []string{`no host "nobody": backend`}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "nobody"}, 2, "", []string{`no gateway "nobody"`}},
 		{[]string{"-f", good, "--listen", testport.Loopback(t), "--gateway", "g", "--host", "h"}, 2, "", []string{"exclude each other"}},
 		{[]string{"-f", good, "--check", "--admin", "0.0.0.0:18009"}, 2, "", []string{"--admin 0.0.0.0:18009 is not on loopback: such as 127.0.0.1:15000"}},

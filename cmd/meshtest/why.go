@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -40,7 +41,8 @@ func whyCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "why [FILE|NAME] URL", Short: "Explain where one request goes: each rule that was tried, and why it failed or won",
 		Long: `Runs one request through the router that carries the traffic, compiled from a scenario or from files of rules (-f), and prints each rule that was tried, why it failed, the winner, the split
-and the endpoints. Nothing is started. URL is a path, /a?b=c, or http://HOST[:PORT]/a?b=c.`,
+and the endpoints. Nothing is started. URL is a path, /a?b=c, or http://HOST[:PORT]/a?b=c. Rules from files are served as meshtest-sidecar alone would: every request is for their only gateway, or else for their only
+host, or else for the one that its authority names.`,
 		Example: `  meshtest why header-canary-mid-stack --from frontend http://middleware/ -H 'x-dev-user: super-secret'
   meshtest why -f rules.yaml http://reviews:9080/reviews/0 -H 'end-user: jason'
   meshtest why -f rules.yaml --host db.example.com:443 --sni db.example.com`,
@@ -71,7 +73,7 @@ func (a *asked) why(s streams, args []string) error {
 	if len(args) > 0 == (len(a.files) > 0) {
 		return usageError("meshtest why NAME URL, or meshtest why -f rules.yaml URL", "name a scenario or files of rules, one of the two")
 	}
-	snapshot, caller, seed, err := a.world(s, args)
+	w, err := a.world(s, args)
 	if err != nil {
 		return err
 	}
@@ -79,15 +81,29 @@ func (a *asked) why(s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	router, err := route.Compile(snapshot, caller)
+	router, err := route.Compile(w.snapshot, w.caller)
 	if err != nil {
 		return fmt.Errorf("compiling the rules: %w", err)
 	}
-	ask := route.Ask{Seed: seed, Key: cmp.Or(a.key, "why-1"), Scheme: a.scheme, SNI: a.sni, Connection: a.sni != ""}
-	if ask.Host, ask.Port, err = a.asks(snapshot, caller, view.Authority); err != nil {
+	ask := route.Ask{Seed: w.seed, Key: cmp.Or(a.key, "why-1"), Scheme: a.scheme, SNI: a.sni, Connection: a.sni != ""}
+	host, port, err := a.asks(w, view.Authority)
+	if err != nil {
 		return err
 	}
+	if named := router.TableFor(view.Host()); host != "" && (a.host != "" || named == nil || named.Host != host || named.Port != port.Number) {
+		ask.Host, ask.Port, ask.Connection = host, port.Number, a.sni != "" || !port.Protocol.IsHTTP()
+		if a.host == "" && a.sni == "" {
+			what := "host"
+			if slices.Contains(w.rules.Gateways, host) {
+				what = "gateway"
+			}
+			fmt.Fprintf(s.err, "every request is for %s, the only %s of the rules, as meshtest-sidecar takes it; --host asks about another\n", rules.Called(host), what)
+		}
+	}
 	x := router.Explain(ask, view)
+	if x.Action == route.ActionNoHost {
+		fmt.Fprintf(s.err, "there are %s; --host takes the name of any\n", known(w.snapshot))
+	}
 	if a.output == "json" {
 		enc := json.NewEncoder(s.out)
 		enc.SetIndent("", "  ")
@@ -101,30 +117,37 @@ func looksLikeURL(text string) bool {
 	return strings.HasPrefix(text, "/") || strings.Contains(text, "://")
 }
 
-// world is the configuration that is asked about, whose sidecar answers, and the seed of its draws.
-func (a *asked) world(s streams, args []string) (*mesh.Snapshot, mesh.Workload, uint64, error) {
+// world is what is asked about.
+type world struct {
+	snapshot *mesh.Snapshot
+	caller   mesh.Workload   // whose sidecar answers
+	seed     uint64          // of its draws
+	rules    *rules.Compiled // from files; nil of a scenario
+}
+
+func (a *asked) world(s streams, args []string) (world, error) {
 	if len(a.files) > 0 {
 		return a.fromFiles(s)
 	}
 	return a.fromScenario(s, args[0])
 }
 
-func (a *asked) fromFiles(s streams) (*mesh.Snapshot, mesh.Workload, uint64, error) {
-	none := mesh.Workload{}
+func (a *asked) fromFiles(s streams) (world, error) {
 	docs, _, err := rules.Load(a.files)
 	var problems rules.Problems
 	if errors.As(err, &problems) {
-		return nil, none, 0, a.complain(s, diagnostics(problems))
+		return world{}, a.complain(s, diagnostics(problems))
 	} else if err != nil {
-		return nil, none, 0, err
+		return world{}, err
 	}
 	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(a.files))
 	if len(problems) > 0 {
-		return nil, none, 0, a.complain(s, diagnostics(problems))
+		return world{}, a.complain(s, diagnostics(problems))
 	}
 	seed, err := a.seedOr(0)
 	name := cmp.Or(a.from, "standalone")
-	return compiled.Snapshot, mesh.Workload{Name: name, Namespace: mesh.DefaultNamespace, Labels: mesh.Labels{mesh.LabelApp: name}}, seed, err
+	caller := mesh.Workload{Name: name, Namespace: mesh.DefaultNamespace, Labels: mesh.Labels{mesh.LabelApp: name}}
+	return world{compiled.Snapshot, caller, seed, compiled}, err
 }
 
 // diagnostics says problems of files of rules as those of a scenario are said.
@@ -151,30 +174,29 @@ func (a *asked) seedOr(otherwise uint64) (uint64, error) {
 	return seed, nil
 }
 
-func (a *asked) fromScenario(s streams, name string) (*mesh.Snapshot, mesh.Workload, uint64, error) {
-	none := mesh.Workload{}
+func (a *asked) fromScenario(s streams, name string) (world, error) {
 	names, err := find([]string{name})
 	if err != nil {
-		return nil, none, 0, err
+		return world{}, err
 	}
 	scenario, problems := a.load(names[0])
 	if problems.Err() != nil {
-		return nil, none, 0, a.complain(s, problems)
+		return world{}, a.complain(s, problems)
 	}
 	environment, err := a.chooseEnvironment(scenario, slog.LevelWarn)
 	if err != nil {
-		return nil, none, 0, err
+		return world{}, err
 	}
 	seed, err := a.chooseSeed(scenario)
 	if err != nil {
-		return nil, none, 0, err
+		return world{}, err
 	}
 	p, planned := a.planFor(scenario, environment, seed)
 	if planned.Err() != nil {
-		return nil, none, 0, a.complain(s, append(problems, planned...))
+		return world{}, a.complain(s, append(problems, planned...))
 	}
 	caller, err := callerIn(p.Snapshot, cmp.Or(a.from, spec.EdgeName))
-	return p.Snapshot, caller, seed, err
+	return world{p.Snapshot, caller, seed, nil}, err
 }
 
 // callerIn finds the workload that calls: by its name, its service or its instance.
@@ -225,53 +247,90 @@ func (a *asked) view(target string) (*route.View, error) {
 	return v, nil
 }
 
-// asks is the host and port whose rules decide, when that is not up to the request's authority.
-func (a *asked) asks(s *mesh.Snapshot, caller mesh.Workload, authority string) (host string, port int, err error) {
+// asks is the host and port whose rules decide; empty when that is up to the request's authority. Of files of rules it is what a sidecar would take every request for that serves them.
+func (a *asked) asks(w world, authority string) (host string, port mesh.Port, err error) {
+	likely := a.likely(authority)
+	if a.host == "" && w.rules != nil {
+		host, port, err := w.rules.Serves(rules.Wanted{Likely: likely})
+		switch {
+		case err != nil:
+			return "", mesh.Port{}, usageError("--host NAME:PORT, or http://HOST:PORT/...", "%v", err)
+		case host != "":
+			return host, port, nil
+		}
+	}
 	named := cmp.Or(a.host, a.sni)
 	switch {
 	case named == "" && authority != "":
-		return "", 0, nil // the router knows what it means
+		return "", mesh.Port{}, nil // the router knows what it means
 	case named == "":
-		return "", 0, usageError("http://HOST/..., --host HOST or -H 'host: HOST'", "the request does not say for which host it is")
+		return "", mesh.Port{}, usageError("http://HOST/..., --host HOST or -H 'host: HOST'; there are "+known(w.snapshot), "the request does not say for which host it is")
 	}
-	name, number := named, ""
-	if h, p, err := net.SplitHostPort(named); err == nil {
-		name, number = h, p
-	}
-	for _, candidate := range candidates(s, name, cmp.Or(caller.Namespace, mesh.DefaultNamespace)) {
-		svc := s.Services[candidate]
-		if svc == nil {
-			continue
+	wanted := rules.Wanted{Host: named, Likely: likely}
+	if name, number, err := net.SplitHostPort(named); err == nil {
+		wanted.Host = name
+		if wanted.Port, err = strconv.Atoi(number); err != nil {
+			return "", mesh.Port{}, usageError("NAME:PORT", "%q is no port", number)
 		}
-		for _, p := range svc.Ports {
-			if number == strconv.Itoa(p.Number) || number == "" && (len(svc.Ports) == 1 || p.Number == 80) {
-				return candidate, p.Number, nil
+	}
+	for _, candidate := range candidates(w.snapshot, wanted.Host, cmp.Or(w.caller.Namespace, mesh.DefaultNamespace)) {
+		if svc := w.snapshot.Services[candidate]; svc != nil {
+			if port, err = wanted.PortOf(svc); err != nil {
+				return "", mesh.Port{}, usageError("", "%v", err)
 			}
+			return candidate, port, nil
 		}
-		return "", 0, usageError("", "%s has %s, and not the port that is asked for", name, portsOf(svc))
 	}
-	return "", 0, usageError("", "nothing is known of the host %q", name)
+	return "", mesh.Port{}, usageError("there are "+known(w.snapshot), "nothing is known of the host %q", wanted.Host)
+}
+
+// likely are the ports that a request is probably for: the one of its authority, and that of its scheme.
+func (a *asked) likely(authority string) (ports []int) {
+	if _, number, err := net.SplitHostPort(authority); err == nil {
+		if port, err := strconv.Atoi(number); err == nil {
+			ports = append(ports, port)
+		}
+	}
+	if a.scheme == "https" || a.sni != "" {
+		return append(ports, 443, 80)
+	}
+	return append(ports, 80)
 }
 
 // candidates are the hosts that a name can mean.
 func candidates(s *mesh.Snapshot, name, namespace string) []string {
 	all := []string{mesh.Resolve(name, namespace), name}
-	for host := range s.Services {
-		if gateway, _, ok := strings.Cut(host, "."); ok && gateway == name && !strings.HasSuffix(host, mesh.ClusterDomain) && strings.Contains(host, "gateway") {
+	if short, other, ok := strings.Cut(name, "."); ok {
+		all = append(all, mesh.FQDN(short, other))
+	}
+	for _, host := range slices.Sorted(maps.Keys(s.Services)) {
+		if gateway, in, ok := rules.GatewayName(host); ok && (name == gateway || name == in+"/"+gateway) {
 			all = append(all, host)
 		}
 	}
-	slices.Sort(all[2:])
 	return all
 }
 
-func portsOf(svc *mesh.Service) string {
-	var all []string
-	for _, p := range svc.Ports {
-		all = append(all, strconv.Itoa(p.Number))
+// maxKnown is how many names are listed.
+const maxKnown = 20
+
+// known lists what can be asked about, by the names that --host takes.
+func known(s *mesh.Snapshot) string {
+	var hosts, gateways []string
+	for _, host := range slices.Sorted(maps.Keys(s.Services)) {
+		if _, _, is := rules.GatewayName(host); is {
+			gateways = append(gateways, rules.Called(host))
+		} else {
+			hosts = append(hosts, rules.Called(host))
+		}
 	}
-	if len(all) == 0 {
-		return "no port"
+	return "the hosts " + listed(hosts) + ", and the gateways " + listed(gateways)
+}
+
+func listed(names []string) string {
+	more := ""
+	if n := len(names) - maxKnown; n > 0 {
+		names, more = names[:maxKnown], fmt.Sprintf(" and %d more", n)
 	}
-	return "the ports " + strings.Join(all, ", ")
+	return cmp.Or(strings.Join(names, ", "), "(none)") + more
 }

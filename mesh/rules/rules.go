@@ -61,7 +61,7 @@ func Compile(docs []Document, namespace string, read istio.ReadFile) (*Compiled,
 	maps.Copy(out.Snapshot.Routes, routes.Routes)
 	policies.Apply(out.Snapshot)
 	for _, host := range slices.Sorted(maps.Keys(out.Snapshot.Services)) {
-		if isGateway(host) {
+		if _, _, is := GatewayName(host); is {
 			out.Gateways = append(out.Gateways, host)
 		}
 	}
@@ -101,10 +101,4 @@ func fileOf(docs []Document) string {
 		return ""
 	}
 	return docs[0].File
-}
-
-func isGateway(host string) bool {
-	_, _, istios := istio.GatewayName(host)
-	_, _, api := gatewayapi.GatewayName(host)
-	return istios || api
 }

@@ -151,6 +151,48 @@ func TestKnownKindsAreRead(t *testing.T) {
 	}
 }
 
+// Whoever serves rules from files, or explains how they are served, takes the same host and port.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	const sql = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: sql}\nspec: {hosts: [sql], resolution: DNS, ports: [{number: 5432, name: sql, protocol: TCP}, {number: 80, name: http, protocol: HTTP}]}\n"
+	elsewhere := strings.NewReplacer("name: door", "name: door, namespace: prod", "name: entrance", "name: entrance, namespace: prod", "host: backend", "host: backend.default").Replace(gateway)
+	backend, door := mesh.FQDN("backend", mesh.DefaultNamespace), "door.default"
+	for name, c := range map[string]struct {
+		texts []string
+		want  Wanted
+		host  string // or the beginning of it
+		port  int
+		err   string
+	}{
+		"the only host":                   {[]string{entry}, Wanted{}, backend, 80, ""},
+		"the only host, whatever listens": {[]string{entry}, Wanted{Likely: []int{8080}}, backend, 80, ""},
+		"the only gateway":                {[]string{entry, gateway}, Wanted{}, door, 8080, ""},
+		"a host beside a gateway":         {[]string{entry, gateway}, Wanted{Host: "backend"}, backend, 80, ""},
+		"several hosts":                   {[]string{entry, sql}, Wanted{}, "", 0, ""},
+		"a host of several":               {[]string{entry, sql}, Wanted{Host: "sql", Port: 5432}, "sql.", 5432, ""},
+		"a likely port":                   {[]string{entry, sql}, Wanted{Host: "sql", Likely: []int{8080, 80}}, "sql.", 80, ""},
+		"no likely port":                  {[]string{sql}, Wanted{Likely: []int{8080}}, "", 0, "sql has the ports 5432, 80: name one of them behind a colon"},
+		"no such port":                    {[]string{sql}, Wanted{Port: 81, Likely: []int{80}}, "", 0, "sql has no port 81: name one of 5432, 80 behind a colon"},
+		"no such host":                    {[]string{entry, sql}, Wanted{Host: "nobody"}, "", 0, `the rules have no host "nobody": backend, sql`},
+		"a gateway":                       {[]string{entry, gateway, elsewhere}, Wanted{Gateway: "door"}, door, 8080, ""},
+		"a gateway elsewhere":             {[]string{entry, gateway, elsewhere}, Wanted{Gateway: "prod/door"}, "door.prod", 8080, ""},
+		"several gateways":                {[]string{entry, gateway, elsewhere}, Wanted{}, "", 0, ""},
+		"no such gateway":                 {[]string{entry, gateway, elsewhere}, Wanted{Gateway: "gate"}, "", 0, `the rules have no gateway "gate": door, prod/door`},
+		"no gateway at all":               {[]string{entry}, Wanted{Gateway: "gate"}, "", 0, `the rules have no gateway "gate": they have none`},
+	} {
+		compiled, problems := Compile(parse(t, c.texts...), mesh.DefaultNamespace, nil)
+		require.Empty(t, problems, name)
+		host, port, err := compiled.Serves(c.want)
+		if c.err != "" {
+			require.EqualError(t, err, c.err, name)
+			continue
+		}
+		require.NoError(t, err, name)
+		require.Equal(t, c.port, port.Number, name)
+		require.True(t, strings.HasPrefix(host, c.host) && (host == "") == (c.host == ""), "%s: %s", name, host)
+	}
+}
+
 // Files and folders are read in the order of their names, and all that cannot be read is told at once.
 func TestLoad(t *testing.T) {
 	t.Parallel()

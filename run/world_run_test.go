@@ -109,6 +109,38 @@ func TestAFaultFromTheBeginning(t *testing.T) {
 	})
 }
 
+// A machine that stops for a moment voids nothing; one that is too busy voids what rests on latency. How much is too much follows from the quantile that is judged.
+func TestAMachineThatIsBusy(t *testing.T) {
+	const p99 = "expect: {checks: [{name: quick, latency: {load: users, quantile: 0.99, max: 1s}}]}\n"
+	slow := strings.Replace(canary, "[{name: request-success-rate, maxDegradation: 5%}]", "[{name: request-success-rate, maxDegradation: 5%}, {name: request-duration, compare: threshold, quantile: 0.9, thresholdRange: {max: 1s}}]", 1)
+	for _, test := range []struct {
+		name, scenario string
+		late           uint64 // of a hundred
+		verdict        Verdict
+	}{
+		{"a moment, p90", slow, 2, Passed},
+		{"too busy, p90", slow, 3, Invalid},
+		{"a moment, p99", smoke[:strings.Index(smoke, "expect")] + p99, 2, Invalid},
+		{"no latency is judged", smoke, 50, Passed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *world) {
+				w.late = func(seq uint64) time.Duration {
+					if seq%100 < test.late {
+						return 100 * time.Millisecond
+					}
+					return 0
+				}
+				o := w.perform(t.Context(), test.scenario)
+				require.Equal(t, test.verdict, o.Verdict, o.Reason)
+				if test.verdict == Invalid {
+					require.Contains(t, o.Reason, "schedule: ")
+				}
+			})
+		})
+	}
+}
+
 func TestARunThatIsInterrupted(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -50,8 +50,9 @@ type world struct {
 	disrupt    func(env.Disruption) (hit []string, heal func(context.Context) error, err error) // nil: it cannot
 	runJob     func(objects []byte, log io.Writer) error                                        // nil: it runs none
 	prometheus Querier
-	begins     func()                  // called before the first request of the load
-	each       func(now time.Duration) // called ten times a second while load flows
+	late       func(seq uint64) time.Duration // of a request of the load; nil: none is
+	begins     func()                         // called before the first request of the load
+	each       func(now time.Duration)        // called ten times a second while load flows
 	ups, downs int
 	disrupted  []env.Disruption
 }
@@ -233,7 +234,11 @@ func (w *world) Run(ctx context.Context, s load.Stream, sink func(load.Record)) 
 			w.call("frontend", "backend", s.Name, n, owed)
 			w.mu.Unlock()
 			for range n {
-				record := load.Record{Seq: result.Sent, Intended: now, Sent: now, Done: now + 8*time.Millisecond, Status: 200, OK: true}
+				sent := now
+				if w.late != nil {
+					sent += w.late(result.Sent)
+				}
+				record := load.Record{Seq: result.Sent, Intended: now, Sent: sent, Done: sent + 8*time.Millisecond, Status: 200, OK: true}
 				result.Add(record)
 				sink(record)
 			}

@@ -231,7 +231,7 @@ func TestRulesOfTheSidecar(t *testing.T) {
 		require.NoError(t, err)
 		docs, _, err := rules.Load([]string{path})
 		require.NoError(t, err)
-		compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside([]string{path}))
+		compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside([]string{path}, nil))
 		require.Empty(t, problems)
 		tls := compiled.Snapshot.Services[host].Traffic.TLS
 		require.Equal(t, secure, tls != nil)

@@ -42,7 +42,7 @@ func (r *alone) follow(ctx context.Context, first *loaded) {
 			return
 		case <-ticker.C:
 		}
-		if !files.done(last.seen, look(r.files, last.files)) {
+		if !files.done(last.seen, last.look(r.files)) {
 			continue
 		}
 		var err error

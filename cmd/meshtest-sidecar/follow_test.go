@@ -1,16 +1,21 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/pem"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"meshtest.dev/meshtest/proxy/socket/certtest"
 )
 
 // toVersion is a route of everything to one version of the backend.
@@ -112,6 +117,35 @@ func TestAloneSeesTheCorrectionOfANewFile(t *testing.T) {
 	_, err = f.WriteString(right) // in place and in one step: no empty file is seen between
 	require.NoError(t, err)
 	a.tells("rules_reloaded_total 1\n")
+}
+
+// A certificate that rules name is read again when it changes, without a change of the rules.
+func TestAloneFollowsCertificates(t *testing.T) {
+	t.Parallel()
+	old, present := certtest.NewAuthority(t), certtest.NewAuthority(t)
+	origin := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	origin.TLS = &tls.Config{Certificates: []tls.Certificate{present.Issue(t, "backend").Certificate}}
+	origin.StartTLS()
+	t.Cleanup(origin.Close)
+	folder := t.TempDir()
+	ca := filepath.Join(folder, "ca.pem")
+	require.NoError(t, os.WriteFile(ca, []byte(old.PEM), 0o600))
+	rules := strings.Replace(backends(toVersion("v1"), origin.Listener.Addr().String()), "  host: backend\n", "  host: backend\n  trafficPolicy: {tls: {mode: SIMPLE, sni: backend, subjectAltNames: [backend], caCertificates: "+ca+"}}\n", 1)
+	a := newAlone(t, rules)
+	get := func() (status int) {
+		status, _, err := ask(http.DefaultClient, "http://"+a.address+"/", nil)
+		require.NoError(t, err)
+		return status
+	}
+	require.Equal(t, 503, get())
+	next := ca + ".next"
+	require.NoError(t, os.WriteFile(next, []byte(present.PEM), 0o600))
+	require.NoError(t, os.Rename(next, ca))
+	a.tells("rules_reloaded_total 1\n")
+	require.Equal(t, 200, get())
+	require.NoError(t, os.Remove(ca))
+	a.tells("rules_rejected_total 1\n")
+	require.Equal(t, 200, get())
 }
 
 func TestLook(t *testing.T) {

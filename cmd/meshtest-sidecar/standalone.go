@@ -24,7 +24,7 @@ import (
 const standaloneUsage = `Alone, without a control plane, it serves what files say:
 
   -f PATH                 file or folder of rules: VirtualService, DestinationRule, ServiceEntry (with its endpoints), Gateway, HTTPRoute, GRPCRoute, HealthCheckPolicy, RateLimitPolicy,
-                          Secret; again for more. They are read again when they change; what is wrong is logged, and the last good ones stay in force
+                          Secret; again for more. They, and certificates that they name, are read again when they change; what is wrong is logged, and the last good ones stay in force
   --listen ADDRESS        where callers connect, HOST:PORT
   --host HOST[:PORT]      every request is for this host; without it for the only host or gateway of the rules, or else for the one that its authority names
   --gateway NAME[:PORT]   serve this gateway of the rules; NAMESPACE/NAME of another namespace than default
@@ -223,7 +223,21 @@ type invalidRules struct{ error }
 type loaded struct {
 	snapshot *mesh.Snapshot // nil when it cannot be served
 	files    []string
-	seen     string // of them, before they were read
+	named    []string // by them, and read with them: certificates and keys
+	seen     string   // of all, before they were read
+}
+
+// look is what there is to be seen of the files now.
+func (l *loaded) look(paths []string) string {
+	return look(paths, l.files) + look(nil, l.named)
+}
+
+// name looks at a file that is named by others, and is about to be read.
+func (l *loaded) name(path string) {
+	if !slices.Contains(l.named, path) {
+		l.named = append(l.named, path)
+		l.seen += look(nil, []string{path})
+	}
 }
 
 // load reads and compiles the rules; known are the files that they are expected in. Files are looked at before they are read, so that what changes meanwhile shows at the next look. With an error
@@ -237,15 +251,15 @@ func (o standalone) load(known []string) (*loaded, error) {
 			continue
 		}
 		if err == nil {
-			l.snapshot, err = o.compile(docs)
+			l.snapshot, err = o.compile(docs, rules.Beside(o.files, l.name))
 		}
 		return l, err
 	}
 }
 
 // compile makes of documents what the sidecar serves.
-func (o standalone) compile(docs []rules.Document) (*mesh.Snapshot, error) {
-	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(o.files))
+func (o standalone) compile(docs []rules.Document, read func(name string) ([]byte, error)) (*mesh.Snapshot, error) {
+	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, read)
 	if len(problems) > 0 {
 		return nil, rules.Problems(problems)
 	}

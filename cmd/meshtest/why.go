@@ -140,7 +140,7 @@ func (a *asked) fromFiles(s streams) (world, error) {
 	} else if err != nil {
 		return world{}, err
 	}
-	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(a.files))
+	compiled, problems := rules.Compile(docs, mesh.DefaultNamespace, rules.Beside(a.files, nil))
 	if len(problems) > 0 {
 		return world{}, a.complain(s, diagnostics(problems))
 	}

@@ -123,7 +123,8 @@ func readBounded(path string) ([]byte, error) {
 }
 
 // Beside reads files that documents name, relative to the folder of the first path. Whoever starts a sidecar with rules from files trusts them with what he may read himself.
-func Beside(paths []string) istio.ReadFile {
+// Before a file is read, before is told of its path, unless it is nil.
+func Beside(paths []string, before func(path string)) istio.ReadFile {
 	folder := "."
 	if len(paths) > 0 {
 		folder = paths[0]
@@ -134,6 +135,9 @@ func Beside(paths []string) istio.ReadFile {
 	return func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(folder, name)
+		}
+		if before != nil {
+			before(name)
 		}
 		return readBounded(name)
 	}

@@ -229,7 +229,7 @@ func TestLoad(t *testing.T) {
 	_, _, err = Load([]string{write("large.yaml", strings.Repeat("#", maxFile+1))})
 	require.ErrorContains(t, err, "large.yaml: MT1002 larger than 16 MiB")
 
-	text, err := Beside([]string{one})("some/b.yml")
+	text, err := Beside([]string{one}, nil)("some/b.yml")
 	require.NoError(t, err)
 	require.Equal(t, virtualService, string(text))
 }

@@ -264,6 +264,20 @@ func echoing(k *talk) {
 	}
 }
 
+// holding answers every request with its path and its body, each when it is released.
+func holding(release <-chan struct{}) func(*talk) {
+	return func(k *talk) {
+		for {
+			req, body := k.request()
+			if req == nil {
+				return
+			}
+			<-release
+			k.say(answer(200, req.URL.Path+body))
+		}
+	}
+}
+
 func answer(status int, body string, headers ...string) string {
 	return "HTTP/1.1 " + strconv.Itoa(status) + " X\r\n" + strings.Join(append(headers, ""), "\r\n") + "Content-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + body
 }

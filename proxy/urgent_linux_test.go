@@ -13,16 +13,7 @@ import (
 func TestRequestsBehindAnUrgentByte(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	_, o, at := simple(t, func(k *talk) {
-		for {
-			req, _ := k.request()
-			if req == nil {
-				return
-			}
-			<-release
-			k.say(answer(200, req.URL.Path))
-		}
-	}, func(o *Options) { o.Timeouts.Idle = time.Hour })
+	_, o, at := simple(t, holding(release), func(o *Options) { o.Timeouts.Idle = time.Hour })
 	c := call(t, at)
 	c.say("GET /0 HTTP/1.1\r\nHost: b\r\n\r\n")
 	require.Eventually(t, func() bool { return len(o.bytes()) > 0 }, patience, time.Millisecond)

@@ -121,6 +121,23 @@ func (c *conductor) tell(ctx context.Context, e event) {
 	}
 }
 
+// hearWhile carries out events for as long as somebody waits for one. It is not in time when that takes longer than the limit; the error is why ctx ended.
+func (c *conductor) hearWhile(ctx context.Context, limit time.Duration, waiting func() bool) (inTime bool, err error) {
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	for waiting() {
+		select {
+		case e := <-c.events:
+			e()
+		case <-timeout.C:
+			return false, nil
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	return true, nil
+}
+
 // perform drives load, faults and roll-out until both load and roll-out are over.
 func (c *conductor) perform(ctx context.Context) error {
 	loading, stop := context.WithCancel(context.WithoutCancel(ctx))

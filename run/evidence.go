@@ -100,22 +100,9 @@ func journalBlock(b mesh.EvidenceBlock, offset time.Duration) journal.Evidence {
 // settle waits until every sidecar has told everything that happened while load ran.
 func (c *conductor) settle(ctx context.Context) error {
 	ended := max(c.rec.now(), c.loadEndedAt())
-	timeout := time.NewTimer(c.limit.Quiet)
-	defer timeout.Stop()
 	defer c.Waiting("the last evidence of the sidecars")()
-	for {
-		if !c.late(ended) {
-			return nil
-		}
-		select {
-		case e := <-c.events:
-			e()
-		case <-timeout.C:
-			return nil // the self-check on evidence says who is silent
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+	_, err := c.hearWhile(ctx, c.limit.Quiet, func() bool { return c.late(ended) })
+	return err // the self-check on evidence says who is silent
 }
 
 // late reports whether a sidecar that is there has not told yet what happened before a moment.

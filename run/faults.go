@@ -162,20 +162,9 @@ func (c *conductor) armFirst(ctx context.Context) error {
 			c.arm(f)
 		}
 	}
-	timeout := time.NewTimer(c.limit.Converge)
-	defer timeout.Stop()
 	defer c.Waiting("the faults that are there from the beginning")()
-	for c.arming() {
-		select {
-		case e := <-c.events:
-			e()
-		case <-timeout.C:
-			return nil // the self-checks say where they were not in force
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
+	_, err := c.hearWhile(ctx, c.limit.Converge, c.arming)
+	return err // the self-checks say where they were not in force
 }
 
 // arming reports whether an executor has not told yet that it holds a fault which is in force.

@@ -56,24 +56,16 @@ func (c *conductor) gather(ctx context.Context) error {
 	for _, s := range c.mesh.Sidecars() {
 		missing[s.Workload.Instance] = true
 	}
-	timeout := time.NewTimer(c.limit.Converge)
-	defer timeout.Stop()
-	for {
+	inTime, err := c.hearWhile(ctx, c.limit.Converge, func() bool {
 		for _, m := range c.members {
 			delete(missing, m.instance())
 		}
-		if len(missing) == 0 {
-			return nil
-		}
-		select {
-		case e := <-c.events:
-			e()
-		case <-timeout.C:
-			return selfCheckError{"evidence", fmt.Sprintf("the environment never told of %s (waited %s)", strings.Join(sortedNames(missing), ", "), c.limit.Converge)}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return len(missing) > 0
+	})
+	if err == nil && !inTime {
+		err = selfCheckError{"evidence", fmt.Sprintf("the environment never told of %s (waited %s)", strings.Join(sortedNames(missing), ", "), c.limit.Converge)}
 	}
+	return err
 }
 
 // hearOf takes in that a sidecar came or has gone.

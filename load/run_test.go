@@ -286,19 +286,20 @@ func TestFiveHundredPerSecond(t *testing.T) {
 	defer server.Close()
 	sink, records := collect()
 	got, err := load.Run(t.Context(), load.Stream{
-		Name: "users", URL: server.URL, Pacer: load.Poisson(constant(t, 500), 1), Duration: 2 * time.Second,
+		Name: "users", URL: server.URL, Pacer: load.Poisson(constant(t, 500), 1), Duration: 2 * time.Second, Timeout: time.Minute, // a machine that stops for a while is slow then
 	}, sink)
 	require.NoError(t, err)
 	require.Equal(t, got.Scheduled, got.Sent)
-	require.Equal(t, got.Scheduled, got.OK.Count())
 	require.Len(t, *records, int(got.Sent))
 	seqs := map[uint64]bool{}
 	for _, r := range *records {
 		seqs[r.Seq] = true
+		require.True(t, r.OK, "%+v", r)
 		require.EqualValues(t, 5, r.BytesIn)
 		require.True(t, slices.IsSorted([]time.Duration{r.Intended, r.Sent, r.Answered, r.Done}), "%+v", r)
 	}
 	require.Len(t, seqs, int(got.Sent))
+	require.Equal(t, got.Sent, got.OK.Count())
 	t.Logf("slip p50 %v p99 %v max %v", got.Slip.Quantile(.5), got.Slip.Quantile(.99), got.Slip.Max)
 	t.Logf("latency p50 %v p99 %v max %v", got.OK.Quantile(.5), got.OK.Quantile(.99), got.OK.Max)
 }

@@ -56,15 +56,16 @@ func exposition(n float64) string {
 	return b.String()
 }
 
-// prometheus starts the real one, which scrapes the target every 300 ms, until the test ends: one that takes longer ends all series, as a busy machine may. Without one on this machine the test is skipped.
-func prometheus(t *testing.T, target string) *promql.Remote {
+// prometheus starts the real one, which scrapes the target at the interval, until the test ends. A scrape that takes longer, as on a busy machine, ends all series. Without one on this machine the test
+// is skipped.
+func prometheus(t *testing.T, target string, interval time.Duration) *promql.Remote {
 	t.Helper()
 	url := testprom.Start(t, fmt.Sprintf(`
-global: {scrape_interval: 300ms, scrape_timeout: 300ms}
+global: {scrape_interval: %[2]s, scrape_timeout: %[2]s}
 scrape_configs:
 - job_name: shop
-  static_configs: [{targets: [%q], labels: {instance: one}}]
-`, target))
+  static_configs: [{targets: [%[1]q], labels: {instance: one}}]
+`, target, interval))
 	client := &http.Client{Transport: &http.Transport{}}
 	t.Cleanup(client.CloseIdleConnections)
 	return &promql.Remote{URL: url, Client: client}
@@ -90,13 +91,16 @@ var queries = []string{
 func TestPrometheusAndEngine(t *testing.T) {
 	t.Parallel()
 	target, scraped := exporter(t)
-	remote := prometheus(t, target)
-	for range 25 { // beyond the reach of the queries, since rates where a series begins were counted otherwise in version 3
-		<-scraped
-	}
-	now := between(t, remote)
-	for range 5 {
-		<-scraped // what was under way is stored
+	remote := prometheus(t, target, 300*time.Millisecond)
+	var now time.Time
+	for steady := false; !steady; steady = upAllTheTime(t, remote, now) {
+		for range 25 { // beyond the reach of the queries, since rates where a series begins were counted otherwise in version 3
+			<-scraped
+		}
+		now = between(t, remote)
+		for range 5 {
+			<-scraped // what was under way is stored
+		}
 	}
 	engine := promql.NewEngine(copied(t, remote, now), promql.Options{})
 	answers := 0
@@ -122,7 +126,7 @@ func TestPrometheusAndEngine(t *testing.T) {
 // version 3.
 func between(t *testing.T, r *promql.Remote) time.Time {
 	t.Helper()
-	last, err := r.Instant(t.Context(), `timestamp(temperature{room="cold"}) * 1000`, time.Now())
+	last, err := r.Instant(t.Context(), `timestamp(up) * 1000`, time.Now())
 	require.NoError(t, err)
 	n, found := last.One()
 	require.Equal(t, promql.Number, found)
@@ -131,6 +135,16 @@ func between(t *testing.T, r *promql.Remote) time.Time {
 		now = now.Add(time.Millisecond)
 	}
 	return now
+}
+
+// upAllTheTime reports whether no scrape that the queries look at was too slow: where series end is in the server, and in no answer that could be copied.
+func upAllTheTime(t *testing.T, asked promql.Querier, now time.Time) bool {
+	t.Helper()
+	v, err := asked.Instant(t.Context(), `min_over_time(up[6s])`, now)
+	require.NoError(t, err)
+	up, found := v.One()
+	require.Equal(t, promql.Number, found)
+	return up == 1
 }
 
 // copied is a store with all samples that the server has at that time.
@@ -198,21 +212,24 @@ func TestPrometheusAndScraper(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	remote := prometheus(t, server.Listener.Addr().String())
+	remote := prometheus(t, server.Listener.Addr().String(), time.Second)
 	store := metrics.NewStore(metrics.Bounds{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- metrics.NewScraper(store).Run(ctx, metrics.Target{
-			URL: server.URL + "/metrics", Labels: map[string]string{"job": "shop", "instance": "one"}, Interval: 100 * time.Millisecond,
+			URL: server.URL + "/metrics", Labels: map[string]string{"job": "shop", "instance": "one"},
 		})
 	}()
-	for range 3 { // the first is stored when the third comes
-		<-byUs
-		<-byThem
-	}
-	now := time.Now()
 	engine := promql.NewEngine(store, promql.Options{})
+	var now time.Time
+	for up := false; !up; up = upAllTheTime(t, remote, now) && upAllTheTime(t, engine, now) {
+		for range 3 { // the first is stored when the third comes
+			<-byUs
+			<-byThem
+		}
+		now = time.Now()
+	}
 	const all = `{__name__=~".+",__name__!~"scrape_.*"}` // what is said of the scrape itself differs
 	theirs, err := remote.Instant(t.Context(), all, now)
 	require.NoError(t, err)

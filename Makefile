@@ -4,7 +4,6 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin
 TOOL := $(GO) tool -modfile=tools/go.mod
-FUZZTIME ?= 60s
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint fmt generate bench profile fuzz e2e clean
@@ -56,10 +55,7 @@ profile: ## profile the data path anew; the compiler optimises the sidecar by it
 	$(GO) tool pprof -proto -output cmd/meshtest-sidecar/default.pgo $(BIN)/path.prof $(BIN)/codec.prof
 
 fuzz: ## run every fuzz target for FUZZTIME (60s)
-	@set -e; for package in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-	    echo "$$package $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
-	  done; done
+	hack/fuzz
 
 e2e: ## run what needs real clusters: every scenario that names kind, and the contract of clusters
 	hack/e2e

@@ -36,6 +36,16 @@ func Resolve(host, namespace string) string {
 	}
 }
 
+// Meanings are the hosts that a document in the namespace can mean by a name, the likeliest first: what [Resolve] makes of it, and of NAME.NAMESPACE, unless something outside the mesh is called so,
+// that service.
+func Meanings(name, namespace string) []string {
+	hosts := []string{Resolve(name, namespace)}
+	if short, other, ok := strings.Cut(strings.ToLower(name), "."); ok {
+		hosts = append(hosts, FQDN(short, other))
+	}
+	return hosts
+}
+
 // ShortName returns the service's name and namespace out of a host that FQDN made; ok is false for any other host.
 func ShortName(host string) (name, namespace string, ok bool) {
 	rest, found := strings.CutSuffix(host, "."+ClusterDomain)

@@ -126,6 +126,8 @@ func TestNames(t *testing.T) {
 	require.Equal(t, []string{"a.shop.svc.cluster.local", "a.shop.svc", "a.shop", "a"}, Aliases(FQDN("a", "shop"), "shop"))
 	require.Equal(t, []string{"a.shop.svc.cluster.local", "a.shop.svc", "a.shop"}, Aliases(FQDN("a", "shop"), "other"))
 	require.Equal(t, []string{"example.com"}, Aliases("example.com", "shop"))
+	require.Equal(t, []string{"a.shop.svc.cluster.local"}, Meanings("a", "shop"))
+	require.Equal(t, []string{"a.other", "a.other.svc.cluster.local"}, Meanings("A.other", "shop"))
 	require.Equal(t, "a", LogicalName(FQDN("a", DefaultNamespace)))
 	require.Equal(t, "a.shop", LogicalName(FQDN("a", "shop")))
 	require.Equal(t, "example.com", LogicalName("example.com"))

@@ -299,10 +299,7 @@ func (a *asked) likely(authority string) (ports []int) {
 
 // candidates are the hosts that a name can mean.
 func candidates(s *mesh.Snapshot, name, namespace string) []string {
-	all := []string{mesh.Resolve(name, namespace), name}
-	if short, other, ok := strings.Cut(name, "."); ok {
-		all = append(all, mesh.FQDN(short, other))
-	}
+	all := append(mesh.Meanings(name, namespace), name)
 	for _, host := range slices.Sorted(maps.Keys(s.Services)) {
 		if gateway, in, ok := rules.GatewayName(host); ok && (name == gateway || name == in+"/"+gateway) {
 			all = append(all, host)

@@ -123,15 +123,14 @@ func (c *compiler) read(doc Document, namespace string) *object {
 		d.Nodes[where] = value
 		fields[key.Value] = value
 	}
-	if kind := fields["kind"]; kind != nil && kind.Value == kindSecret {
-		c.secret(o, doc.Path, root, fields)
+	switch {
+	case doc.Word("kind") == kindSecret:
+		c.secret(o, doc, root, fields)
 		return nil
-	}
-	if version := fields["apiVersion"]; version != nil && version.Value == legacyVersion {
+	case doc.Word("apiVersion") == legacyVersion:
 		c.legacy(o, doc, root, fields)
 		return nil
-	}
-	if !o.known(doc.Path, fields) {
+	case !o.known(doc):
 		return nil
 	}
 	o.OnlyFields(root, CodeUnknown, doc.Path, envelopeFields...)
@@ -148,19 +147,14 @@ func (c *compiler) read(doc Document, namespace string) *object {
 var envelopeFields = []string{"apiVersion", "kind", "metadata", "spec"}
 
 // known reads apiVersion and kind, and reports whether it is a document that is known here. Of any other the fields are nothing to complain about.
-func (o *object) known(path string, fields map[string]*yaml.Node) bool {
-	text := func(name string) string {
-		if n := fields[name]; n != nil && n.Kind == yaml.ScalarNode {
-			return n.Value
-		}
-		return ""
-	}
-	version, ok := strings.CutPrefix(text("apiVersion"), group+"/")
+func (o *object) known(doc Document) bool {
+	api := doc.Word("apiVersion")
+	version, ok := strings.CutPrefix(api, group+"/")
 	if !ok || !slices.Contains(versions, version) {
-		o.Problem(CodeKind, join(path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", text("apiVersion"))
+		o.Problem(CodeKind, join(doc.Path, "apiVersion"), "networking.istio.io/v1, v1beta1 or v1alpha3", "not an API that is known here: %q", api)
 		return false
 	}
-	switch o.kind = text("kind"); o.kind {
+	switch o.kind = doc.Word("kind"); o.kind {
 	case "VirtualService":
 		o.spec = &networking.VirtualService{}
 	case "DestinationRule":
@@ -170,10 +164,10 @@ func (o *object) known(path string, fields map[string]*yaml.Node) bool {
 	case "ServiceEntry":
 		o.spec = &networking.ServiceEntry{}
 	case "Sidecar", "EnvoyFilter", "WorkloadEntry", "WorkloadGroup", "ProxyConfig":
-		o.Problem(CodeNotHonoured, join(path, "kind"), kinds, "%s is not honoured yet", o.kind)
+		o.Problem(CodeNotHonoured, join(doc.Path, "kind"), kinds, "%s is not honoured yet", o.kind)
 		return false
 	default:
-		o.Problem(CodeKind, join(path, "kind"), kinds, "unknown kind %q", o.kind)
+		o.Problem(CodeKind, join(doc.Path, "kind"), kinds, "unknown kind %q", o.kind)
 		return false
 	}
 	return true
@@ -228,11 +222,10 @@ func (c *compiler) host(o *object, path, host string) *mesh.Service {
 
 // find is the service that a document of the namespace calls by the name; nil when there is none.
 func find(services map[string]*mesh.Service, name, namespace string) *mesh.Service {
-	if svc := services[mesh.Resolve(name, namespace)]; svc != nil {
-		return svc
-	}
-	if short, other, ok := strings.Cut(strings.ToLower(name), "."); ok { // NAME.NAMESPACE, unless it is the full name of something outside the mesh
-		return services[mesh.FQDN(short, other)]
+	for _, host := range mesh.Meanings(name, namespace) {
+		if svc := services[host]; svc != nil {
+			return svc
+		}
 	}
 	return nil
 }

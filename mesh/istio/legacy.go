@@ -35,7 +35,7 @@ type egressRule struct {
 
 // legacy compiles a document of the old API.
 func (c *compiler) legacy(o *object, doc Document, root *yaml.Node, fields map[string]*yaml.Node) {
-	if kind := fields["kind"]; kind == nil || kind.Value != kindEgressRule {
+	if doc.Word("kind") != kindEgressRule {
 		o.Problem(CodeKind, join(doc.Path, "kind"), "write a VirtualService or a DestinationRule", "of the API %s only %s is read", legacyVersion, kindEgressRule)
 		return
 	}

@@ -29,9 +29,10 @@ func (s *secret) key() string   { return cmp.Or(s.texts[keyKey], s.texts[keyGene
 func (s *secret) roots() string { return cmp.Or(s.texts[keyRoots], s.texts[keyGenericRoots]) }
 
 // secret reads a Secret. Values of stringData win over those of data, as in Kubernetes. What it says is never repeated in a problem.
-func (c *compiler) secret(o *object, path string, root *yaml.Node, fields map[string]*yaml.Node) {
+func (c *compiler) secret(o *object, doc Document, root *yaml.Node, fields map[string]*yaml.Node) {
+	path := doc.Path
 	o.kind = kindSecret
-	if v := fields["apiVersion"]; v == nil || v.Value != "v1" {
+	if doc.Word("apiVersion") != "v1" {
 		o.Problem(CodeKind, join(path, "apiVersion"), "v1", "a Secret is of the API v1")
 		return
 	}
